@@ -1,0 +1,55 @@
+# make demo | make test do all their own set-up in .venv; everything else is for contributors.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+EXTRAS ?= dev
+PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+RUN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test dev lint type format bench wheel clean
+
+help:
+	@echo "make demo    set up, then run the whole flow on the shipped model and cities (about three minutes)"
+	@echo "make test    set up, then run the test suite"
+	@echo "make dev | lint | type | format | bench | wheel | clean"
+
+# norse's metadata asks for packages it does not need for its NIR import, so it goes in without them.
+$(VENV)/.core: pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (about 1.5 GB; a minute or two, once)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable . snntorch==1.0.0 nirtorch==2.6
+	$(PIP) --no-deps norse==1.1.0
+	@touch $@
+
+$(VENV)/.extras-$(EXTRAS): $(VENV)/.core
+	$(PIP) --editable ".[$(EXTRAS)]"
+	@touch $@
+
+demo: $(VENV)/.core
+	$(RUN)/spikeport demo --out spikeport-demo
+
+dev: $(VENV)/.extras-$(EXTRAS)
+
+test: dev
+	$(RUN)/python -m pytest
+
+lint: dev
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/lint-imports
+
+type: dev
+	$(RUN)/mypy
+
+format: dev
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+bench: dev
+	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN)/python $$script || exit 1; done
+
+wheel: dev
+	$(RUN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) build dist spikeport-demo

@@ -1,0 +1,99 @@
+"""Parity of a dense bundle in onnxruntime: spikes end to end and layer by layer, the output, the task."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from spikeport_targets.runtimes.onnxruntime import OnnxRuntime
+
+from spikeport_errors import InputError
+
+from .onnx_graph import INPUT, OUTPUT, subgraph
+from .parity import ParityReport, ParityRow, gated, nmse_db
+from .spiking_taps import SpikingTap
+
+SPIKE_LIMITS = {"fp32": 1e-5, "fp16": 2e-3, "int8": 2e-2}
+OUTPUT_LIMITS_DB = {"fp32": -60.0, "fp16": -38.0, "int8": -28.0}
+TASK_LIMITS_DB = {"fp32": 0.001, "fp16": 0.02, "int8": 0.25}
+LAYER_RATE_LIMIT = 1e-6
+LAYER_DISTANCE_LIMIT = 1e-5
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def onnx_parity(folder: Path, manifest: Mapping[str, Any]) -> ParityReport:
+    """Run `dense/model.onnx` of the bundle on its golden inputs and compare with what the reference gave.
+
+    End-to-end rows of an untrained model are reported, not gated: at random weights a flipped spike grows with
+    depth. The layer rows (fp32) feed each layer the reference's own input and hold for any weights.
+    """
+    dense, precision = manifest["dense"], manifest["precision"]
+    path, trained = folder / dense["model"], bool(manifest["model"]["trained"])
+    golden = _golden(folder / dense["golden"])
+    taps = [SpikingTap.from_dict(layer) for layer in dense["layers"]]
+    got = OnnxRuntime().run(path, {INPUT: golden["input"]}, taps=[tap.count for tap in taps]).values
+    rows = []
+    if taps:
+        rows.append(_spike_row(taps, golden, got, SPIKE_LIMITS[precision], trained))
+    limit = OUTPUT_LIMITS_DB[precision]
+    rows.append(gated("output", "output", nmse_db(got[OUTPUT], golden["output"]), limit, "dB", gate=trained))
+    if "target" in golden:
+        before, after = (nmse_db(a, golden["target"]) for a in (golden["output"], got[OUTPUT]))
+        detail = f"NMSE {before:.3f} dB in torch, {after:.3f} dB here"
+        limit = TASK_LIMITS_DB[precision]
+        rows.append(gated("task NMSE change", "task", after - before, limit, "dB", gate=trained, detail=detail))
+    fed = [tap for tap in taps if tap.input is not None and f"fc1/{tap.path}" in golden]
+    return ParityReport((*rows, *(_layer_rows(path, fed, golden) if fed else ())))
+
+
+def _spike_row(taps: Sequence[SpikingTap], golden: Arrays, got: Arrays, limit: float, trained: bool) -> ParityRow:
+    rates = {tap.path: float(np.mean(_differs(got[tap.count], golden[f"spikes/{tap.path}"]))) for tap in taps}
+    neurons = {tap.path: golden[f"spikes/{tap.path}"].size for tap in taps}
+    rate = sum(rates[p] * neurons[p] for p in rates) / sum(neurons.values())
+    worst = max(rates, key=lambda p: rates[p])
+    detail = f"{sum(neurons.values()):,} spike counts, worst {worst} {rates[worst]:.2g}"
+    return gated("spike counts end to end", "spikes", rate, limit, "1", gate=trained, detail=detail)
+
+
+def _layer_rows(path: Path, taps: Sequence[SpikingTap], golden: Arrays) -> tuple[ParityRow, ParityRow]:
+    inputs = {str(tap.input): golden[f"fc1/{tap.path}"] for tap in taps}
+    wanted = [name for tap in taps for name in (tap.current, tap.count)]
+    with tempfile.TemporaryDirectory() as place:
+        part = Path(place) / "layers.onnx"
+        onnx.save(subgraph(onnx.load(path), inputs, wanted), part)
+        got = OnnxRuntime().run(part, inputs).values
+    wrong, total, distance = 0, 0, 0.0
+    for tap in taps:
+        expected = golden[f"spikes/{tap.path}"]
+        flipped = _differs(got[tap.count], expected)
+        wrong, total = wrong + int(flipped.sum()), total + expected.size
+        if flipped.any():
+            thresholds = np.array(tap.thresholds)
+            away = np.abs(got[tap.current][flipped][:, None] - thresholds) / np.abs(thresholds)
+            distance = max(distance, float(away.min(axis=1).max()))
+    detail = f"{wrong} of {total:,}, each layer fed the reference's own input"
+    limit = max(LAYER_RATE_LIMIT, 1 / total)
+    return (
+        gated("spike counts layer by layer", "spikes", wrong / total, limit, "1", detail=detail),
+        gated("distance of those from their threshold", "spikes", distance, LAYER_DISTANCE_LIMIT, "relative"),
+    )
+
+
+def _differs(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.bool_]:
+    if got.shape != expected.shape:
+        raise InputError(f"the graph gives spike counts {[*got.shape]}, golden holds {[*expected.shape]}: export again")
+    return np.asarray(got.astype(np.float64) != expected.astype(np.float64))
+
+
+def _golden(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # a damaged zip raises zipfile, zlib, struct or value errors
+        raise InputError(f"{path} is not readable ({error}): export again") from None

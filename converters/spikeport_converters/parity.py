@@ -1,0 +1,89 @@
+"""Parity: what an artefact computes on its target's runtime beside what the reference computes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+KINDS = ("spikes", "output", "task")
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """One comparison: `value` must not exceed `limit` (both in `unit`); `ok` says whether it holds.
+
+    `kind` is spikes (mismatch rate, unit 1), output (NMSE against the reference, dB) or task (change of the
+    task's own metric, dB). A row without a limit is reported, not gated.
+    """
+
+    name: str
+    kind: str
+    value: float
+    limit: float | None
+    unit: str
+    ok: bool
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; an infinite value becomes null, since JSON has none."""
+        return {**asdict(self), "value": self.value if math.isfinite(self.value) else None}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ParityRow:
+        """Inverse of to_dict; a null value is read as exact agreement (minus infinity dB)."""
+        return cls(**{**values, "value": -math.inf if values["value"] is None else values["value"]})
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All comparisons of one artefact; true when every row holds."""
+
+    rows: tuple[ParityRow, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row holds."""
+        return all(row.ok for row in self.rows)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def summary(self) -> str:
+        """One line per row."""
+        return "\n".join(_line(row) for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """`{"ok", "rows"}` as the manifest holds it."""
+        return {"ok": self.ok, "rows": [row.to_dict() for row in self.rows]}
+
+
+def gated(
+    name: str, kind: str, value: float, limit: float, unit: str, *, gate: bool = True, detail: str = ""
+) -> ParityRow:
+    """A row that holds when value <= limit; with `gate` False it is reported only."""
+    if not gate:
+        note = "reported, not gated: untrained"
+        return ParityRow(name, kind, value, limit, unit, True, f"{note}; {detail}" if detail else note)
+    return ParityRow(name, kind, value, limit, unit, value <= limit, detail)
+
+
+def nmse_db(prediction: NDArray[Any], reference: NDArray[Any]) -> float:
+    """10 log10(|prediction - reference|^2 / |reference|^2) over all values; -inf where they are equal.
+
+    Positive infinity where the prediction holds a value that is not finite.
+    """
+    truth = reference.astype(np.float64)
+    error = float(np.sum((prediction.astype(np.float64) - truth) ** 2))
+    if not math.isfinite(error):
+        return math.inf
+    return 10 * math.log10(error / float(np.sum(truth**2))) if error else -math.inf
+
+
+def _line(row: ParityRow) -> str:
+    limit = "" if row.limit is None else f" (limit {row.limit:g})"
+    detail = f"; {row.detail}" if row.detail else ""
+    return f"{'ok  ' if row.ok else 'FAIL'} {row.kind:6} {row.name}: {row.value:.3g} {row.unit}{limit}{detail}"

@@ -1,0 +1,113 @@
+"""The plan: what each part of a model becomes on a target, before anything is converted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from spikeport_errors import InputError, UnsupportedError
+
+if TYPE_CHECKING:
+    from spikeport_targets.card import Card
+
+KEPT, REWRITTEN, REFUSED = "kept", "rewritten", "refused"
+
+
+@dataclass(frozen=True)
+class PlanItem:
+    """One module: `path` in the model, `what` it is, and what becomes of it (`action`) by which `rule` and why.
+
+    `action` is kept, rewritten or refused; a refused item has a `remedy`.
+    """
+
+    path: str
+    what: str
+    action: str
+    rule: str
+    reason: str
+    remedy: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every part of `model` becomes on `target`."""
+
+    model: str
+    target: str
+    items: tuple[PlanItem, ...]
+
+    @property
+    def refused(self) -> tuple[PlanItem, ...]:
+        """The parts that the target cannot run; the export fails while there is one."""
+        return tuple(item for item in self.items if item.action == REFUSED)
+
+    def require(self) -> Plan:
+        """The plan itself; UnsupportedError with item, reason and remedy if anything is refused."""
+        if self.refused:
+            first, more = self.refused[0], len(self.refused) - 1
+            also = f" (and {more} more: `spikeport plan` lists them)" if more else ""
+            raise UnsupportedError(
+                f"{self.target} cannot run {first.path} ({first.what}): {first.reason}: {first.remedy}{also}"
+            )
+        return self
+
+    def summary(self) -> str:
+        """Counts per action, then one line per kind of item, and every refused item."""
+        actions = Counter(item.action for item in self.items)
+        counted = ", ".join(f"{actions[a]} {a}" for a in (KEPT, REWRITTEN, REFUSED))
+        groups = Counter((i.action, i.what, i.rule, i.reason) for i in self.items if i.action != REFUSED)
+        lines = [f"{self.model} on {self.target}: {counted}"]
+        lines += [f"  {a:9} {n} x {what}: {rule}; {why}" for (a, what, rule, why), n in groups.items()]
+        lines += [f"  refused   {i.path} ({i.what}): {i.reason}: {i.remedy}" for i in self.refused]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"model": self.model, "target": self.target, "items": [item.to_dict() for item in self.items]}
+
+
+def plan(model: nn.Module, sample: NDArray[np.float32] | None, card: Card) -> Plan:
+    """What each part of `model` becomes on the target of `card`; nothing is converted.
+
+    `sample` (patches [batch, token, 336]), where given, is checked as the export would check it. Raises InputError
+    for one that is not finite; what the target cannot run stands in the plan as refused, with the remedy.
+    """
+    if sample is not None:
+        check_patches(sample)
+    if card.route == "onnx":
+        from .jetson import jetson_plan
+
+        items = jetson_plan(model, card)
+    elif card.route == "nir":
+        from .nir import nir_plan
+
+        items = nir_plan(model, card)
+    else:
+        reason = f"{card.id} is a costing convention, nothing executes on it"
+        items = (PlanItem("model", type(model).__name__, REFUSED, "", reason, "use it with `spikeport profile`"),)
+    return Plan(model_name(model), card.id, items)
+
+
+def model_name(model: nn.Module) -> str:
+    """The name in the model's configuration, or its class."""
+    return str(getattr(getattr(model, "config", None), "name", type(model).__name__))
+
+
+def check_patches(patches: NDArray[Any]) -> NDArray[np.float32]:
+    """`patches` as float32 [batch, token, values]; InputError for another rank, no sample, or values not finite."""
+    array = np.asarray(patches)
+    if array.ndim != 3 or array.shape[0] == 0 or array.dtype.kind != "f":
+        raise InputError(f"patches are {array.dtype} {[*array.shape]}; an export takes float32 [batch, token, 336]")
+    bad = ~np.isfinite(array).all(axis=(1, 2))
+    if bad.any():
+        raise InputError(f"sample {int(np.flatnonzero(bad)[0])} of the patches is not finite: remove or repair it")
+    return np.ascontiguousarray(array, np.float32)

@@ -1,0 +1,30 @@
+"""The 45 nm operation table of the papers: a convention, not a device.
+
+E = e_MAC * MACs on analog input + e_AC * SynOps,   e_MAC = e_mul + e_add,   e_AC = e_add
+"""
+
+from __future__ import annotations
+
+from .costs import Costs
+from .counts import Trace
+from .montecarlo import Draws
+
+NOTES = (
+    "A paper convention, not a device: no chip measures these joules, and data movement, static power and time are "
+    "left out. On 33 measured Jetson runs the INT8 table was too low by 6 to 50 times.",
+    "W1 acts once on a constant input; the papers' habit of counting it T times would raise the spiking figure.",
+    "With data movement counted, a spiking network needs a mean rate below about 6 % to win (Yan et al., "
+    "arXiv 2409.08290).",
+)
+
+
+def convention_costs(trace: Trace, draws: Draws, precision: str) -> Costs:
+    """Energy of `trace` by the table of `precision` ('fp32' | 'fp16' | 'int8'); no latency exists."""
+    add, multiply = draws(f"e_{precision}_add"), draws(f"e_{precision}_mul")
+    if add is None or multiply is None:
+        return Costs(unknown=draws.unknown(), notes=NOTES)
+    macs = sum(layer.macs_executed for layer in trace.layers if layer.input == "analog")
+    spikes = add * trace.totals["synops"]
+    return Costs(
+        total=(add + multiply) * macs + spikes, per_rate=spikes, constants={"total": draws.record()}, notes=NOTES
+    )

@@ -1,0 +1,219 @@
+"""A trace on a target card: energy and latency with intervals, beside those of the quantised twin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from spikeport_targets.card import Card, Constant, Quantity
+
+from spikeport_errors import InputError, UsageError, unknown_name
+
+from .convention import convention_costs
+from .costs import Costs
+from .counts import Trace
+from .event import event_costs, on_chip
+from .gpu import gpu_costs
+from .montecarlo import Draws, quantity
+from .text import si
+from .verdict import break_even, verdict
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Joules per inference: of events, of the powered target over the time, of a host, and the sum; None is unknown."""
+
+    event: Quantity | None
+    system: Quantity | None
+    host: Quantity | None
+    total: Quantity | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `energy` of profile.json."""
+        return {name: None if q is None else q.to_dict() for name, q in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class TwinCost:
+    """What the quantised ANN twin costs on the same target, by the same constants."""
+
+    energy: Energy
+    latency: Quantity | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `twin` of a target in profile.json."""
+        return {"energy": self.energy.to_dict(), "latency": None if self.latency is None else self.latency.to_dict()}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Costs of one inference of one sample on one target.
+
+    `low` and `high` of every quantity are the 10th and 90th percentile of 500 draws. `break_even_spike_rate` is the
+    rate at which the model's event energy equals its twin's (0 or less: no rate pays); None where no rate matters.
+    """
+
+    id: str
+    name: str
+    klass: str
+    scenario: str
+    boundary: str
+    precision: str
+    energy: Energy
+    latency: Quantity | None
+    twin: TwinCost | None
+    break_even_spike_rate: float | None
+    verdict: str
+    notes: tuple[str, ...]
+    constants: tuple[Constant, ...]
+
+    def summary(self) -> str:
+        """Target, energies, latency, verdict and notes, one a line."""
+        where = ", ".join(x for x in (self.precision, self.scenario) if x != "none")
+        lines = [f"{self.name} ({where}; {self.boundary})"]
+        for label, mine, theirs in self._pairs():
+            if mine is not None or theirs is not None or label.endswith(("total", "latency")):
+                twin = "" if self.twin is None else f"   twin: {_short(theirs)}"
+                lines.append(f"  {label:14} {_short(mine)}{twin}")
+        lines.append(f"  {self.verdict}")
+        lines += [f"  - {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """One entry of `targets` in profile.json."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "class": self.klass,
+            "scenario": self.scenario,
+            "boundary": self.boundary,
+            "precision": self.precision,
+            "energy": self.energy.to_dict(),
+            "latency": None if self.latency is None else self.latency.to_dict(),
+            "twin": None if self.twin is None else self.twin.to_dict(),
+            "break_even_spike_rate": self.break_even_spike_rate,
+            "verdict": self.verdict,
+            "notes": list(self.notes),
+            "constants": [_constant_dict(c) for c in self.constants],
+        }
+
+    def _pairs(self) -> list[tuple[str, Quantity | None, Quantity | None]]:
+        names = ("event", "system", "host", "total")
+        pairs = [
+            (f"energy {n}", getattr(self.energy, n), None if self.twin is None else getattr(self.twin.energy, n))
+            for n in names
+        ]
+        return [*pairs, ("latency", self.latency, None if self.twin is None else self.twin.latency)]
+
+
+def estimate(
+    trace: Trace,
+    card: Card,
+    *,
+    precision: str | None = None,
+    scenario: str | None = None,
+    twin_trace: Trace | None = None,
+    host: Card | None = None,
+) -> Estimate:
+    """Energy and latency of one inference on the target of `card`, and of the twin whose trace is given.
+
+    `precision` ('fp32' | 'fp16' | 'int8') and `scenario` default to the card's. `host` is the card of the GPU that
+    runs what an event-driven chip cannot; without it host energy and total are None there. Raises UsageError for a
+    precision, scenario or host that does not fit the card, InputError for a simulator's card, which has no costs.
+    """
+    if card.klass == "simulator":
+        raise InputError(f"{card.id} is a simulator: it has no energy or latency to estimate; use it with `export`")
+    precision, scenario = _precision(card, precision), _scenario(card, scenario)
+    mine = _costs(trace, Draws(card, scenario), precision, host)
+    theirs = None if twin_trace is None else _costs(twin_trace, Draws(card, scenario), precision, host)
+    even = None if theirs is None else break_even(mine, theirs, trace.totals["spike_rate"])
+    notes = [*mine.notes]
+    if trace.unaccounted:
+        notes.append(f"No counting rule for {', '.join(trace.unaccounted)}: every figure is a lower bound.")
+    return Estimate(
+        id=card.id,
+        name=card.name,
+        klass=card.klass,
+        scenario=scenario or "none",
+        boundary=card.boundary if host is None or card.klass == "gpu" else f"{card.boundary}; host: {host.boundary}",
+        precision=precision,
+        energy=_energy(mine),
+        latency=_latency(mine),
+        twin=None if theirs is None else TwinCost(_energy(theirs), _latency(theirs)),
+        break_even_spike_rate=even,
+        verdict=verdict(card, trace, mine, theirs, even),
+        notes=(*notes, *_other_precision(card, precision, twin_trace)),
+        constants=(*mine.used(), *_only_twin(mine, theirs), *mine.unknown),
+    )
+
+
+def _costs(trace: Trace, draws: Draws, precision: str, host: Card | None) -> Costs:
+    klass = draws.card.klass
+    if klass == "gpu":
+        return gpu_costs(trace.layers, draws, precision)
+    if klass == "convention":
+        return convention_costs(trace, draws, precision)
+    if host is None:
+        return event_costs(trace, draws)
+    if host.klass != "gpu":
+        raise UsageError(f"host {host.id} is of class {host.klass}; give the card of a GPU, such as jetson-orin-nano")
+    chip = on_chip(trace)
+    rest = [layer for layer in trace.layers if layer not in chip]
+    return event_costs(trace, draws, gpu_costs(rest, Draws(host, _scenario(host, None)), _precision(host, None)))
+
+
+def _precision(card: Card, asked: str | None) -> str:
+    known = tuple(card.limits.get("precisions", PRECISIONS))
+    if asked is None:
+        return cast(str, card.limits.get("default_precision", known[0]))
+    if asked not in known:
+        raise unknown_name(f"precision of {card.id}", asked, known, "choose one of those")
+    return asked
+
+
+def _scenario(card: Card, asked: str | None) -> str | None:
+    if asked is None:
+        return cast("str | None", card.limits.get("default_scenario", next(iter(card.scenarios), None)))
+    if asked not in card.scenarios:
+        raise unknown_name(f"scenario of {card.id}", asked, card.scenarios, f"`spikeport targets show {card.id}`")
+    return asked
+
+
+def _energy(costs: Costs) -> Energy:
+    def joules(part: str) -> Quantity | None:
+        return quantity(getattr(costs, part), "J", costs.constants.get(part, ()))
+
+    return Energy(joules("event"), joules("system"), joules("host"), joules("total"))
+
+
+def _latency(costs: Costs) -> Quantity | None:
+    return quantity(costs.latency, "s", costs.constants.get("latency", ()))
+
+
+def _only_twin(mine: Costs, twin: Costs | None) -> tuple[Constant, ...]:
+    """Constants of the twin that differ from the model's, such as its count of kernels."""
+    own = {c.name: c for c in mine.used()}
+    return tuple(replace(c, name=f"twin.{c.name}") for c in (twin.used() if twin else ()) if own.get(c.name) != c)
+
+
+def _other_precision(card: Card, precision: str, twin: Trace | None) -> tuple[str, ...]:
+    """By the convention a quantised twin would use INT8 operations: say what that gives."""
+    if card.klass != "convention" or twin is None or precision == "int8":
+        return ()
+    energy = convention_costs(twin, Draws(card), "int8").total
+    if energy is None:
+        return ()
+    return (f"The twin in INT8, which is what quantisation buys, takes {si(energy[0], 'J')} by the same table.",)
+
+
+def _constant_dict(constant: Constant) -> dict[str, Any]:
+    kind = {"measured": "measured", "fitted_silicon": "measured", "simulated": "simulated"}
+    return {**constant.to_dict(), "kind": kind.get(constant.basis, "estimated")}
+
+
+def _short(value: Quantity | None) -> str:
+    if value is None or value.low is None or value.nominal is None or value.high is None:
+        return "not known"
+    return f"{si(value.nominal, value.unit)} ({si(value.low, value.unit)} to {si(value.high, value.unit)})"

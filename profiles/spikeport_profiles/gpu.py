@@ -1,0 +1,111 @@
+"""Latency and energy on a GPU that runs one fused engine.
+
+    t = (t0 + n_k t_k + FLOP / (eta_p peak_p) + bytes / (eta_b BW)) * structural factor
+    E = P_active(precision, mode, boundary) * t
+
+Time is folded: W1, the staircase and W2 run once. Sparse spikes earn no credit: dense kernels do the zeros too.
+Where a card has both `p_base` and `e_flop`, E = p_base * t + e_flop * FLOP instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from spikeport_targets.card import Constant
+
+from .costs import Costs
+from .counts import LayerCounts
+from .montecarlo import Draws, Values, total
+
+TRACED_BYTES = 4
+WIDTH = {"int8": 1, "fp16": 2, "fp32": 4}
+LATENCY_FACTOR = 2.5
+KERNELS = {
+    "linear": (1, 1, 1),
+    "attention": (1, 1, 4),
+    "layernorm": (1, 1, 2),
+    "spiking": (0, 1, 4),
+    "activation": (0, 0, 1),
+    "batchnorm": (0, 0, 0),
+    "embedding": (0, 0, 0),
+}
+"""Kernels a layer becomes after fusion (low, nominal, high): bias, residual and ReLU ride in the GEMM, BN folds."""
+
+UNFUSED_ATTENTION = (1, 3, 4)
+NOTES = (
+    "Time is folded (exact staircase, W1 and W2 once) and spike sparsity earns no credit: the only published pair on "
+    "an Orin Nano, VS-WNO (arXiv 2604.17040), ran 12 % slower and took 26 % more energy spiking than dense.",
+    "No measurement of this model family exists here: the latency interval carries a factor 2.5 for an unseen family.",
+)
+
+
+def gpu_costs(layers: Iterable[LayerCounts], draws: Draws, precision: str) -> Costs:
+    """Costs of `layers` at batch 1 in `precision`; None where the card lacks a constant."""
+    rows = list(layers)
+    flop = dict.fromkeys(WIDTH, 0.0)
+    moved = 0.0
+    for layer in rows:
+        inner = precision if layer.kind == "linear" or precision != "int8" else "fp16"
+        flop[inner] += 2 * layer.macs_executed
+        if KERNELS[layer.kind][1]:
+            moved += (layer.weight_bytes + layer.activation_bytes) * WIDTH[inner] / TRACED_BYTES
+    latency = _latency(draws, _kernels(rows, precision), flop, moved)
+    time = draws.record()
+    event, system, energy, note = _energy(draws, precision, latency, sum(flop.values()))
+    power = draws.record()
+    groups = {"latency": time, "event": power, "system": time + power, "total": time + power}
+    unknown = draws.unknown()
+    missing = tuple(f"{c.name}: {c.source[0]}; what needs it is null." for c in unknown)
+    return Costs(
+        event=event,
+        system=system,
+        total=energy,
+        latency=latency,
+        constants=groups,
+        unknown=unknown,
+        notes=(*NOTES, note, *missing),
+    )
+
+
+def _latency(draws: Draws, kernels: Constant, flop: dict[str, float], moved: float) -> Values | None:
+    launch, each = draws("t_fixed"), draws("t_kernel")
+    terms: list[Values | None] = [launch, None if each is None else each * draws.derived(kernels)]
+    for precision, count in flop.items():
+        if count:
+            terms.append(_over(count, draws(f"eta_{precision}"), draws(f"peak_{precision}")))
+    terms.append(_over(moved, draws("eta_bandwidth"), draws("bandwidth")))
+    ideal = total(*terms)
+    if ideal is None:
+        return None
+    return ideal * draws.factor("factor_latency", LATENCY_FACTOR, "model family without a measurement on this device")
+
+
+def _energy(
+    draws: Draws, precision: str, latency: Values | None, flop: float
+) -> tuple[Values | None, Values | None, Values | None, str]:
+    """Event, system and total, and a note: the first two only where a card can tell them apart."""
+    if "p_base" in draws.known:
+        base, each = draws("p_base"), draws("e_flop")
+        event = None if each is None else each * flop
+        system = None if base is None or latency is None else base * latency
+        return event, system, total(event, system), "Energy is the base power over the time plus that of operations."
+    active = draws(f"p_active_{precision}")
+    conditions = draws.known[f"p_active_{precision}"].conditions if active is not None else ""
+    note = (
+        "Energy is a measured power times the estimated time, and the power was measured on other networks "
+        f"({conditions}). The energy of one operation is not published here, so event and system stay together."
+        if active is not None
+        else "No power is published for this mode, so there is no energy."
+    )
+    return None, None, None if active is None or latency is None else active * latency, note
+
+
+def _kernels(rows: list[LayerCounts], precision: str) -> Constant:
+    counts = dict(KERNELS) | ({"attention": UNFUSED_ATTENTION} if precision == "fp32" else {})
+    low, nominal, high = (float(sum(counts[r.kind][i] for r in rows)) for i in range(3))
+    source = ("fusion rule of spikeport_profiles.gpu, counted on the traced layers",)
+    return Constant("kernels", low, nominal, high, "1", "assumed", source, "TensorRT, one engine")
+
+
+def _over(amount: float, efficiency: Values | None, peak: Values | None) -> Values | None:
+    return None if efficiency is None or peak is None else amount / (efficiency * peak)

@@ -1,0 +1,114 @@
+"""The whole bill of a model: its trace, its quantised twin's, and an estimate per target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from spikeport_targets.card import Card
+from spikeport_toolkit.models.spikewfm import ChannelPredictor
+from torch import nn
+
+from spikeport_errors import UsageError
+
+from .counts import Trace
+from .estimate import Estimate, estimate
+from .trace import trace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SCHEMA = "spikeport.profile/1"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What `profile` found; `to_dict` is profile.json."""
+
+    model: dict[str, Any]
+    trace: Trace
+    twin: dict[str, Any] | None
+    twin_trace: Trace | None
+    targets: tuple[Estimate, ...]
+
+    def summary(self) -> str:
+        """Counts per layer, then each target, as text."""
+        name = self.model["name"]
+        trained = "trained" if self.model["trained"] else "untrained: spike rates say nothing about a trained model"
+        beside = f"; twin {self.twin['name']}" if self.twin else "; no twin given"
+        head = f"{name}: {self.model['parameters']:,} + {self.model['head_parameters']:,} parameters, {trained}{beside}"
+        return "\n\n".join([head, self.trace.summary(), *(t.summary() for t in self.targets)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by the schema `spikeport.profile/1`."""
+        twin = None
+        if self.twin is not None and self.twin_trace is not None:
+            twin = {**self.twin, "trace": self.twin_trace.to_dict()}
+        return {
+            "schema": SCHEMA,
+            "model": self.model,
+            "trace": self.trace.to_dict(),
+            "twin": twin,
+            "targets": [t.to_dict() for t in self.targets],
+        }
+
+
+def profile(
+    model: nn.Module,
+    twin: nn.Module | None,
+    cards: Sequence[Card],
+    batches: Iterable[NDArray[np.float32]],
+    *,
+    name: str | None = None,
+    twin_name: str | None = None,
+    trained: bool = False,
+    twin_trained: bool = False,
+    precision: str | None = None,
+    scenario: str | None = None,
+    host: Card | None = None,
+    source: str = "inputs of the caller",
+) -> Profile:
+    """Trace `model` and its quantised `twin` on `batches` (float patches `[batch, token, value]`), cost both per card.
+
+    `precision` and `scenario` apply to the cards that know them, the others use their own; UsageError if none does.
+    `source` says what the inputs are, `host` as in `estimate`.
+    """
+    inputs = list(batches)
+    precisions = [precision if precision in card.limits.get("precisions", ()) else None for card in cards]
+    scenarios = [scenario if scenario in card.scenarios else None for card in cards]
+    for what, asked, used in (("precision", precision, precisions), ("scenario", scenario, scenarios)):
+        if asked is not None and not any(used):
+            targets = ", ".join(card.id for card in cards)
+            raise UsageError(f"{what} {asked!r} is known to none of {targets}; `spikeport targets show ID` lists them")
+    counts = trace(model, inputs, source=source)
+    twin_counts = None if twin is None else trace(twin, inputs, source=source)
+    return Profile(
+        model=_described(model, name, trained),
+        trace=counts,
+        twin=None if twin is None else {"name": twin_name or _name(twin), "trained": twin_trained},
+        twin_trace=twin_counts,
+        targets=tuple(
+            estimate(counts, card, precision=p, scenario=s, twin_trace=twin_counts, host=host)
+            for card, p, s in zip(cards, precisions, scenarios, strict=True)
+        ),
+    )
+
+
+def _described(model: nn.Module, name: str | None, trained: bool) -> dict[str, Any]:
+    body, head, config = sum(p.numel() for p in model.parameters()), 0, {}
+    if isinstance(model, ChannelPredictor):
+        body, head = model.parameter_counts()
+        config = model.config.to_dict()
+    return {
+        "name": name or _name(model),
+        "parameters": body,
+        "head_parameters": head,
+        "trained": trained,
+        "config": config,
+    }
+
+
+def _name(model: nn.Module) -> str:
+    return model.config.name if isinstance(model, ChannelPredictor) else type(model).__name__

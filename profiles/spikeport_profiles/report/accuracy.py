@@ -1,0 +1,116 @@
+"""The accuracy section: NMSE over SNR per regime and split, and what each curve says against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .numbers import decibel_text
+
+_REGIMES = {"R1": "R1, contiguous slots", "R2": "R2, slots 5 ms apart"}
+_SPLITS = {"in-domain": "training cities", "unseen": "unseen cities"}
+_LABELS = {"last-value": "last value", "wiener": "robust Wiener"}
+_ASIDES = {"wiener": ", which is not trained and is told the SNR,"}
+EQUAL_DB = 0.05
+"""Smaller differences would be printed as 0.0 dB and count as equal."""
+
+
+def accuracy_section(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Panels in the order of their first curve, each with its curves and findings."""
+    facts = {key: evaluation[key] for key in ("task", "model", "metric", "links", "seed", "kind", "data")}
+    return {**facts, "source": _source(evaluation), "panels": panels(evaluation["curves"])}
+
+
+def panels(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Group curves by regime and split."""
+    places = sorted({(curve["regime"], curve["split"]) for curve in curves})
+    return [
+        _panel(regime, split, [c for c in curves if (c["regime"], c["split"]) == (regime, split)])
+        for regime, split in places
+    ]
+
+
+def _panel(regime: str, split: str, curves: list[dict[str, Any]]) -> dict[str, Any]:
+    order = {"model": 0, "twin": 1, "baseline": 2}
+    curves = sorted(curves, key=lambda curve: order[curve["role"]])
+    for curve in curves:
+        curve["label"] = curve.get("label") or _LABELS.get(curve["method"], curve["method"])
+    models = [curve for curve in curves if curve["role"] == "model"]
+    versus = [_versus(model, other) for model in models for other in curves if other["role"] != "model"]
+    return {
+        "regime": regime,
+        "split": split,
+        "title": f"{_REGIMES.get(regime, regime)}: {_SPLITS.get(split, split)}",
+        "curves": curves,
+        "versus": versus,
+        "findings": [_sentence(each) for each in versus],
+    }
+
+
+def _versus(model: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Where `other` is better than the model (`ahead`) and where it is worse (`behind`); lower NMSE is better."""
+    theirs = {row[0]: row[1:] for row in _points(other)}
+    pairs = [(snr, mine, theirs[snr]) for snr, *mine in _points(model) if snr in theirs]
+    grid = [snr for snr, _, _ in pairs]
+    ahead = [pair for pair in pairs if pair[1][0] - pair[2][0] > EQUAL_DB]
+    behind = [pair for pair in pairs if pair[2][0] - pair[1][0] > EQUAL_DB]
+    return {
+        "model": model["label"],
+        "other": other["label"],
+        "method": other["method"],
+        "role": other["role"],
+        "points": len(pairs),
+        "ahead": _where(ahead, grid),
+        "behind": _where(behind, grid),
+    }
+
+
+def _points(curve: dict[str, Any]) -> list[tuple[float, float, float, float]]:
+    return list(zip(curve["snr_db"], curve["nmse_db"], curve["low_db"], curve["high_db"], strict=True))
+
+
+def _sentence(versus: dict[str, Any]) -> str:
+    us, other = versus["model"], versus["other"]
+    name = other if versus["role"] == "twin" else f"{other[0].upper()}{other[1:]}"
+    if not versus["points"]:
+        return f"{name} and {us} were not evaluated at a common SNR."
+    if not versus["ahead"] and not versus["behind"]:
+        return f"{name} equals {us} within {EQUAL_DB} dB at every SNR."
+    if not versus["ahead"]:
+        return f"{us} is better than {other} {versus['behind']}."
+    beats = f"{name}{_ASIDES.get(versus['method'], '')} beats {us} {versus['ahead']}"
+    return f"{beats}; {us} is better {versus['behind']}." if versus["behind"] else f"{beats}."
+
+
+def _where(pairs: Sequence[tuple[float, Sequence[float], Sequence[float]]], grid: list[float]) -> str | None:
+    """`at 15 to 30 dB SNR, by 0.2 to 1.3 dB`, and at how many of those points the intervals overlap."""
+    if not pairs:
+        return None
+    gaps = [abs(mine[0] - theirs[0]) for _, mine, theirs in pairs]
+    low, high = min(gaps), max(gaps)
+    by = f"{decibel_text(high)} dB" if high - low < EQUAL_DB else f"{decibel_text(low)} to {decibel_text(high)} dB"
+    place = "every SNR" if len(pairs) == len(grid) else f"{ranges([snr for snr, _, _ in pairs], grid)} SNR"
+    overlaps = sum(mine[1] <= theirs[2] and theirs[1] <= mine[2] for _, mine, theirs in pairs)
+    doubt = f" (95 % intervals overlap at {overlaps} of {len(pairs)} points)" if overlaps else ""
+    return f"at {place}, by {by}{doubt}"
+
+
+def ranges(points: list[float], grid: list[float]) -> str:
+    """`−10 to 0 and 20 dB`: runs of neighbouring grid points."""
+    runs: list[list[float]] = []
+    for point in points:
+        if runs and grid.index(point) == grid.index(runs[-1][-1]) + 1:
+            runs[-1].append(point)
+        else:
+            runs.append([point])
+    texts = [snr_text(r[0]) if len(r) == 1 else f"{snr_text(r[0])} to {snr_text(r[-1])}" for r in runs]
+    return " and ".join(texts) + " dB"
+
+
+def snr_text(value: float) -> str:
+    """`−10`, `2.5`: an SNR in dB without needless decimals."""
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _source(evaluation: dict[str, Any]) -> str:
+    return f"evaluation.json: {evaluation['links']} links a point, seed {evaluation['seed']}, {evaluation['data']}"

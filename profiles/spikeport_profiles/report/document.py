@@ -1,0 +1,83 @@
+"""report.json: the truth behind the page. HTML, Markdown and plots show what stands here and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from .accuracy import accuracy_section
+from .bundles import bundle_section
+from .comparison import comparison
+from .costs import cost_section
+from .gather import Run
+from .headline import headline, limits
+from .sparsity import layer_section, sparsity_section
+
+SCHEMA = "spikeport.report/1"
+
+
+def report_document(runs: Sequence[Run], title: str | None = None) -> dict[str, Any]:
+    """The whole report as plain values (schema `spikeport.report/1`)."""
+    sections = [_run(run) for run in runs]
+    names = list(dict.fromkeys(section["model"]["name"] for section in sections))
+    return {
+        "schema": SCHEMA,
+        "title": title or f"{', '.join(names)}: accuracy, sparsity and cost",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "spikeport": _version(),
+        "headline": [{"run": section["name"], "points": headline(section)} for section in sections],
+        "limits": limits(sections),
+        "comparison": comparison(sections),
+        "runs": sections,
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    profile = run.profile
+    return {
+        "name": run.name,
+        "model": _model(run),
+        "accuracy": accuracy_section(run.evaluation) if run.evaluation else None,
+        "sparsity": sparsity_section(profile["trace"]) if profile else None,
+        "cost": cost_section(profile) if profile else None,
+        "layers": layer_section(profile["trace"]) if profile else None,
+        "twin": _twin(profile),
+        "bundles": [bundle_section(name, manifest) for name, manifest in run.bundles.items()],
+    }
+
+
+def _twin(profile: dict[str, Any] | None) -> dict[str, Any] | None:
+    if profile is None or profile["twin"] is None:
+        return None
+    twin = profile["twin"]
+    return {"name": twin["name"], "trained": twin["trained"], "total": layer_section(twin["trace"])["total"]}
+
+
+def _model(run: Run) -> dict[str, Any]:
+    """What is known of the model, from the profile, else a bundle, else the evaluation's name alone."""
+    if run.profile:
+        model, trace = run.profile["model"], run.profile["trace"]
+        head, counts = model["head_parameters"], trace
+    elif run.bundles:
+        counts = next(iter(run.bundles.values()))
+        model, head = counts["model"], None
+    else:
+        name = run.evaluation["model"] if run.evaluation else run.name
+        model, counts, head = {"name": name, "parameters": None, "trained": None}, {"steps": None, "levels": None}, None
+    return {
+        "name": model["name"],
+        "parameters": model["parameters"],
+        "head_parameters": head,
+        "trained": model["trained"],
+        "steps": counts["steps"],
+        "levels": counts["levels"],
+    }
+
+
+def _version() -> str:
+    try:
+        return version("spikeport")
+    except PackageNotFoundError:
+        return "(development tree)"

@@ -1,0 +1,77 @@
+"""From folders to validated runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from spikeport_toolkit.files import read_json
+
+from spikeport_errors import InputError
+
+from .inputs import Evaluation, Manifest, Profile
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder; whatever part is absent is None or empty."""
+
+    name: str
+    evaluation: dict[str, Any] | None
+    profile: dict[str, Any] | None
+    bundles: dict[str, dict[str, Any]]
+
+
+def gather(folders: Sequence[Path]) -> tuple[Run, ...]:
+    """Read every run folder.
+
+    Raises:
+        InputError: no folder was given, or one is missing, empty of results, or holds a broken file (which is named).
+    """
+    if not folders:
+        raise InputError("no run folder given; name at least one, such as the --out of `spikeport profile`")
+    names = _distinct_names([Path(folder) for folder in folders])
+    return tuple(_read(Path(folder), name) for folder, name in zip(folders, names, strict=True))
+
+
+def _read(folder: Path, name: str) -> Run:
+    if not folder.is_dir():
+        raise InputError(f"run folder {folder} does not exist or is not a folder; check the path")
+    evaluation, profile = folder / "evaluation.json", folder / "profile.json"
+    bundles = {file.parent.name: _load(file, Manifest) for file in sorted(folder.glob("[!.]*/manifest.json"))}
+    if not (evaluation.exists() or profile.exists() or bundles):
+        raise InputError(
+            f"run folder {folder} holds no evaluation.json, profile.json or bundle; make one with "
+            f"`spikeport evaluate MODEL --out {folder}` or `spikeport profile MODEL --target ID --out {folder}`"
+        )
+    return Run(
+        name,
+        _load(evaluation, Evaluation) if evaluation.exists() else None,
+        _load(profile, Profile) if profile.exists() else None,
+        bundles,
+    )
+
+
+def _load(file: Path, schema: type[BaseModel]) -> dict[str, Any]:
+    value = read_json(file)
+    try:
+        return schema.model_validate(value).model_dump(by_alias=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "top level"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise InputError(f"{file}: {place}: {first['msg']}{more}; make the file again with this spikeport") from None
+
+
+def _distinct_names(folders: Sequence[Path]) -> list[str]:
+    """Folder names, with as many parents as it takes to tell them apart."""
+    parts = [folder.absolute().parts for folder in folders]
+    if len(set(parts)) != len(parts):
+        raise InputError("the same run folder is given twice; name each folder once")
+    depth = 1
+    while len({p[-depth:] for p in parts}) != len(parts):
+        depth += 1
+    return ["/".join(p[-depth:]) for p in parts]

@@ -1,0 +1,273 @@
+"""What the commands do, as functions with the same options. No logic of its own: it hands on to the rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from spikeport_converters import export as converter
+from spikeport_converters.fold import fold_batchnorm, fold_time
+from spikeport_converters.plan import plan as make_plan
+from spikeport_profiles.estimate import estimate as make_estimate
+from spikeport_profiles.profile import profile as make_profile
+from spikeport_profiles.report import report as make_report
+from spikeport_profiles.trace import trace as make_trace
+from spikeport_targets.card import load_card
+from spikeport_toolkit.data.sampler import folder_splits
+from spikeport_toolkit.files import write_json
+from spikeport_toolkit.models.config import ModelConfig
+from spikeport_toolkit.models.load import is_trained, load_model, twin_of
+from spikeport_toolkit.tasks import channel_prediction
+from spikeport_toolkit.training.loop import Progress
+from spikeport_toolkit.training.loop import train as run_training
+from spikeport_toolkit.training.recipe import load_recipe
+
+from spikeport_errors import UnsupportedError, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from spikeport_converters.bundle import Bundle
+    from spikeport_converters.export import CheckReport
+    from spikeport_converters.plan import Plan
+    from spikeport_profiles.counts import Trace
+    from spikeport_profiles.estimate import Estimate
+    from spikeport_profiles.profile import Profile
+    from spikeport_profiles.report import Report
+    from spikeport_toolkit.tasks.channel_prediction import Evaluation
+    from torch import nn
+
+__all__ = [
+    "check",
+    "demo",
+    "estimate",
+    "evaluate",
+    "export",
+    "load_model",
+    "plan",
+    "profile",
+    "report",
+    "trace",
+    "train",
+]
+
+SAMPLES, SEED = 16, 0
+DEMO_TARGETS = ("jetson-orin-nano", "loihi2", "cmos45")
+Step = Callable[[str, int, int], None]
+"""Progress callback: what, done, of how many."""
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def plan(model: str, *, target: str) -> Plan:
+    """What each part of MODEL becomes on `target`: kept, rewritten or refused. Nothing is converted."""
+    card = load_card(target)
+    return make_plan(load_model(model), None, card)
+
+
+def export(
+    model: str,
+    *,
+    target: str,
+    out: str | Path,
+    precision: str | None = None,
+    samples: int = SAMPLES,
+    seed: int = SEED,
+) -> Bundle:
+    """Convert MODEL for `target`, run the result beside the reference, and write the bundle `out`.
+
+    `precision` defaults to the first of the card's list. `samples` real channels, drawn with `seed`, serve as
+    calibration and golden inputs. Look at `.parity` of the result: a bundle is written also when it fails.
+    """
+    card = load_card(target)
+    network = load_model(model)
+    chosen = precision or next(iter(card.limits.get("precisions", ("fp32",))))
+    patches, truth = _samples(network, samples, seed)
+    return converter.export(
+        network,
+        card,
+        chosen,
+        out,
+        patches,
+        truth,
+        name=model,
+        trained=is_trained(model),
+        seeds={"samples": seed},
+        licences={"golden inputs": "ODbL (OpenStreetMap cities) and Apache-2.0 (procedural cities)"},
+    )
+
+
+def check(folder: str | Path) -> CheckReport:
+    """Verify every hash of a bundle, then run its parity again; truthy when all holds."""
+    return converter.check(folder)
+
+
+def trace(model: str, *, samples: int = SAMPLES, seed: int = SEED) -> Trace:
+    """Spikes, SynOps, MACs and bytes of MODEL per layer, measured on `samples` real channels."""
+    network = load_model(model)
+    patches, _ = _samples(network, samples, seed)
+    return make_trace(network, [patches], source=_source(samples))
+
+
+def estimate(
+    counts: Trace, *, target: str, precision: str | None = None, scenario: str | None = None, twin: Trace | None = None
+) -> Estimate:
+    """Energy and latency of a trace on `target`, beside those of a twin's trace."""
+    return make_estimate(counts, load_card(target), precision=precision, scenario=scenario, twin_trace=twin)
+
+
+def profile(
+    model: str,
+    *,
+    targets: Sequence[str],
+    out: str | Path | None = None,
+    precision: str | None = None,
+    scenario: str | None = None,
+    samples: int = SAMPLES,
+    seed: int = SEED,
+) -> Profile:
+    """Trace MODEL and its quantised-ReLU twin, cost both on every target; writes `out`/profile.json if given.
+
+    A MODEL that is no preset has no twin here; a twin preset without shipped weights is traced untrained and says so.
+    """
+    if not targets:
+        raise UsageError("name at least one --target; `spikeport targets` lists them")
+    cards = [load_card(target) for target in targets]
+    network = load_model(model)
+    patches, _ = _samples(network, samples, seed)
+    twin = twin_of(model, "qrelu")
+    result = make_profile(
+        network,
+        load_model(twin) if twin else None,
+        cards,
+        [patches],
+        name=model,
+        twin_name=twin,
+        trained=is_trained(model),
+        twin_trained=bool(twin) and is_trained(str(twin)),
+        precision=precision,
+        scenario=scenario,
+        source=_source(samples),
+    )
+    if out is not None:
+        write_json(Path(out) / "profile.json", result.to_dict())
+    return result
+
+
+def evaluate(
+    model: str,
+    *,
+    out: str | Path | None = None,
+    task: str = "channel-prediction",
+    snr: str = "-10:30:5",
+    compare: Sequence[str] = (),
+    data: str | Path | None = None,
+    links: int = 500,
+    seed: int = SEED,
+    progress: Step = _silent,
+) -> Evaluation:
+    """NMSE over SNR of MODEL beside last value, the robust Wiener filter and the models of `compare`.
+
+    `snr` is low:high:step in dB, or one value. `data` is a folder of path sets (default: the embedded cities, held-out
+    users of the seven training cities and the three unseen ones). Writes `out`/evaluation.json if given.
+    """
+    if task != "channel-prediction":
+        raise unknown_name("task", task, ["channel-prediction"], "other tasks are not there yet")
+    names = list(dict.fromkeys((model, *compare)))
+    networks = {name: load_model(name) for name in names}
+    grids = {name: _config(name, network).grid for name, network in networks.items()}
+    other = next((name for name in names if grids[name] != grids[model]), None)
+    if other:
+        raise UsageError(f"{other} has another token grid than {model}: compare models of one size")
+    result = channel_prediction.evaluate(
+        model,
+        {name: ("model" if name == model else "twin", _predictor(network)) for name, network in networks.items()},
+        grids[model],
+        snrs_db=_snrs(snr),
+        splits=folder_splits(Path(data)) if data is not None else None,
+        links=links,
+        seed=seed,
+        data=str(data) if data is not None else "embedded cities (ray-traced)",
+        progress=partial(progress, "evaluate"),
+    )
+    if out is not None:
+        write_json(Path(out) / "evaluation.json", result.to_dict())
+    return result
+
+
+def train(
+    recipe: str,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    max_steps: int | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Path:
+    """Run a recipe; leaves a checkpoint folder at `out` (default: the recipe's name in the working folder)."""
+    chosen = load_recipe(recipe)
+    return run_training(chosen, Path(out or chosen.name), resume=resume, max_steps=max_steps, report=progress)
+
+
+def report(folders: Sequence[str | Path], *, out: str | Path, title: str | None = None) -> Report:
+    """One self-contained HTML page, its JSON and its Markdown over run folders, in `out`."""
+    return make_report([Path(folder) for folder in folders], Path(out), title=title)
+
+
+def demo(out: str | Path = "spikeport-demo", *, links: int = 500, progress: Step = _silent) -> Report:
+    """The whole flow on the shipped checkpoint and the embedded cities: evaluate, export, check, profile, report.
+
+    Raises CheckFailed if any bundle fails its parity.
+    """
+    from .demo import run_demo
+
+    return run_demo(Path(out), links=links, progress=progress)
+
+
+def _config(name: str, network: nn.Module) -> ModelConfig:
+    config = getattr(network, "config", None)
+    if not isinstance(config, ModelConfig):
+        raise UnsupportedError(
+            f"{name} has no token grid (a ModelConfig as `.config`), so real channels cannot be cut to its patches: "
+            "return a spikeport_toolkit ChannelPredictor from the factory"
+        )
+    return config
+
+
+def _samples(network: nn.Module, samples: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    if samples < 1:
+        raise UsageError(f"--samples is {samples}; at least 1 is needed")
+    return channel_prediction.example_pairs(_config("MODEL", network), samples, seed)
+
+
+def _source(samples: int) -> str:
+    return f"{samples} ray-traced links of the embedded training cities, both slot spacings, SNR U(-10, 30) dB"
+
+
+def _predictor(network: nn.Module) -> channel_prediction.Predict:
+    folded = fold_time(fold_batchnorm(network))
+
+    def predict(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return np.asarray(folded(torch.from_numpy(patches)).numpy())
+
+    return predict
+
+
+def _snrs(text: str) -> tuple[float, ...]:
+    try:
+        values = [float(part) for part in text.split(":")]
+    except ValueError:
+        values = []
+    if len(values) == 1 and np.isfinite(values[0]):
+        return (values[0],)
+    if len(values) != 3 or not np.isfinite(values).all() or values[2] <= 0 or values[1] < values[0]:
+        raise UsageError(f"--snr {text!r} is not low:high:step in dB (as -10:30:5), nor one number")
+    count = int((values[1] - values[0]) / values[2] + 1e-9) + 1
+    if count > 100:
+        raise UsageError(f"--snr {text!r} asks for {count} points; 100 is the limit: take a larger step")
+    return tuple(values[0] + values[2] * index for index in range(count))

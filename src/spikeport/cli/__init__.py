@@ -1,0 +1,14 @@
+"""The command line. One file a command; torch is imported only by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+
+from .app import run
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Entry point of `spikeport`: exit 0 fine, 1 a check failed, 2 usage or environment."""
+    sys.exit(run(sys.argv[1:]))

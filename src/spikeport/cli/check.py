@@ -1,0 +1,22 @@
+"""`spikeport check`: hashes, then parity again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .output import DEFAULTS, Common, show
+
+
+def check(folder: Path, *, common: Common = DEFAULTS) -> int:
+    """Verify every hash of a bundle, then run its parity again; exit 1 if anything does not hold.
+
+    Parameters
+    ----------
+    folder
+        A bundle, as `spikeport export` writes it.
+    """
+    from spikeport import api
+
+    result = api.check(folder)
+    show(result, common)
+    return 0 if result else 1

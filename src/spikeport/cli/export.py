@@ -1,0 +1,47 @@
+"""`spikeport export`: write a bundle for a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .output import DEFAULTS, Common, progress, say, show
+
+
+def export(
+    model: str,
+    *,
+    target: str,
+    out: Path,
+    precision: str | None = None,
+    samples: int = 16,
+    seed: int = 0,
+    common: Common = DEFAULTS,
+) -> int:
+    """Convert a model for a target, run the result beside the reference, and write the bundle.
+
+    Parameters
+    ----------
+    model
+        Preset, checkpoint folder, or file.py:factory.
+    target
+        A target's id.
+    out
+        Bundle folder to write.
+    precision
+        fp32, fp16 or int8, as the target knows them.
+    samples
+        Real channels for calibration and golden inputs.
+    seed
+        Seed of those channels.
+    """
+    from spikeport import api
+
+    with progress(common) as advance:
+        advance(f"export {model} for {target}", 0, 1)
+        bundle = api.export(model, target=target, out=out, precision=precision, samples=samples, seed=seed)
+        advance(f"export {model} for {target}", 1, 1)
+    show(bundle, common)
+    if not bundle.parity:
+        return 1
+    say(f"next: spikeport check {out}", common)
+    return 0

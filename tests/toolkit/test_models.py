@@ -1,0 +1,104 @@
+"""SpikeWFM: exact sizes, one activation contract for neurons and twins, no state between calls."""
+
+import pytest
+import torch
+
+from spikeport_errors import InputError, UsageError
+from spikeport_toolkit.models.config import ModelConfig, NeuronConfig
+from spikeport_toolkit.models.load import list_models, load_model, twin_of
+from spikeport_toolkit.models.neuron import QuantReLU, SpikingNeuron
+from spikeport_toolkit.models.presets import preset, presets
+from spikeport_toolkit.models.spikewfm import ChannelPredictor
+
+SIZES = {
+    "spikewfm-nano": (889_424, 658_000, 885_328),
+    "spikewfm-3.5m": (3_526_096, 2_544_464, 3_520_976),
+    "spikewfm-20m": (20_174_416, 2_626_384, 20_153_936),
+    "spikewfm-80m": (79_318_096, 2_626_384, 79_236_176),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_size_has_the_published_parameter_count(name: str) -> None:
+    counts = {row.name: row for row in list_models()}
+    backbone, head, without_norm = SIZES[name]
+    assert (counts[name].parameters, counts[name].head_parameters) == (backbone, head)
+    for kind in ("relu", "gelu", "qrelu", "ilif", "lif_soft"):
+        assert counts[f"{name}-{kind}"].parameters == backbone, "twins have the same normalisation and size"
+    assert counts[f"{name}-lif_paper"].parameters == without_norm
+
+
+def test_what_stands_at_the_predicted_tokens_is_not_read() -> None:
+    model = load_model("spikewfm-nano-ilif")
+    patches = torch.randn(2, 64, 336)
+    changed = patches.clone()
+    changed[:, 48:] = torch.nan
+    with torch.no_grad():
+        assert torch.equal(model(patches), model(changed))
+        assert model(patches).shape == (2, 16, 336)
+
+
+@pytest.mark.parametrize("kind", ["lif", "lif_soft", "ilif", "lif_paper"])
+def test_rate_is_the_mean_of_the_spikes_and_no_state_is_left(kind: str) -> None:
+    neuron = SpikingNeuron(preset("spikewfm-nano" if kind == "lif" else f"spikewfm-nano-{kind}").config.neuron)
+    current = torch.randn(5, 7) * 2
+    spikes = neuron.spikes(current)
+    config = neuron.config
+    assert spikes.shape == (config.steps, 5, 7)
+    assert set(spikes.unique().tolist()) <= set(range(config.levels + 1))
+    assert torch.equal(neuron(current), spikes.sum(0) / (config.steps * config.levels))
+    assert torch.equal(neuron(current), neuron(current)), "a second call starts from rest"
+    assert isinstance(neuron.node.v, float), "no membrane is kept that an export could bake in"
+
+
+def test_spiking_gradients_reach_the_first_matrix() -> None:
+    model = ChannelPredictor(preset("spikewfm-nano").config)
+    model(torch.randn(2, 64, 336)).square().mean().backward()
+    gradient = model.backbone.blocks[0].ffn.fc1.weight.grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
+
+
+def test_quantised_relu_has_its_levels_and_a_straight_through_gradient() -> None:
+    x = torch.linspace(-1, 3, 401, requires_grad=True)
+    y = QuantReLU(0.5, 4)(x)
+    assert sorted({round(v, 6) for v in y.tolist()}) == [0.0, 0.5, 1.0, 1.5, 2.0]
+    y.sum().backward()
+    assert x.grad is not None
+    inside = (x > 0) & (x < 2)
+    assert torch.allclose(x.grad[inside], torch.ones(()))
+    assert x.grad[x < 0].abs().max() == 0
+
+
+def test_config_survives_a_round_trip_and_names_what_is_wrong() -> None:
+    config = preset("spikewfm-nano-ilif").config
+    assert ModelConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(InputError, match="unknown key 'layer'"):
+        ModelConfig.from_dict(config.to_dict() | {"layer": 3})
+    with pytest.raises(InputError, match="not a multiple of heads"):
+        ModelConfig.from_dict(config.to_dict() | {"heads": 3})
+    with pytest.raises(InputError, match="neuron kind 'liff'"):
+        NeuronConfig(kind="liff")
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'spikewfm-nano'"):
+        load_model("spikewfm-nan")
+    assert twin_of("spikewfm-nano-ilif", "qrelu") == "spikewfm-nano-qrelu"
+    assert twin_of("some/folder", "qrelu") is None
+    assert len(presets()) == 4 * 7
+
+
+def test_a_factory_in_a_file_gives_its_module(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import torch\ndef make():\n    return torch.nn.Linear(3, 2).train()\ndef number():\n    return 1\n"
+    )
+    assert load_model(f"{file}:make").training is False
+    with pytest.raises(InputError, match="returned int"):
+        load_model(f"{file}:number")
+    with pytest.raises(UsageError, match="no function 'other'"):
+        load_model(f"{file}:other")
+    file.write_text("import no_such_package\n")
+    with pytest.raises(InputError, match="no_such_package"):
+        load_model(f"{file}:make")

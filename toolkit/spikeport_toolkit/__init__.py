@@ -1,0 +1,1 @@
+"""The training core: channels, models, objectives, tasks, baselines, recipes."""

@@ -1,0 +1,1 @@
+"""Predictors without a network: every plot shows them beside the models."""

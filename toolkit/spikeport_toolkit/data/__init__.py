@@ -1,0 +1,1 @@
+"""Channels: path schema, store, synthesis, sampling, patches and the ray-tracing generator."""

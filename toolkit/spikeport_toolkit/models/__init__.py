@@ -1,0 +1,1 @@
+"""SpikeWFM and its twins: configuration, modules, presets, checkpoints."""

@@ -1,0 +1,77 @@
+"""Checkpoints: a folder with `config.json` and `model.safetensors`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from spikeport_errors import InputError
+
+from ..files import atomic_folder, read_json, write_json
+from .config import ModelConfig
+from .spikewfm import ChannelPredictor
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def save_checkpoint(
+    model: ChannelPredictor, folder: Path, *, half: bool = False, extra: dict[str, str] | None = None
+) -> None:
+    """Write `model` to `folder` atomically; `extra` maps further file names to their text.
+
+    With `half`, weights are stored in half precision; round them with `round_to_half` first, so that
+    storing changes nothing. Running statistics of BatchNorm stay in single precision.
+    """
+    state = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
+    if half:
+        state = {k: v.half() if _is_weight(k, v) else v for k, v in state.items()}
+    with atomic_folder(folder) as temporary:
+        save_file(state, temporary / WEIGHTS)
+        write_json(temporary / CONFIG, model.config.to_dict())
+        for name, text in (extra or {}).items():
+            (temporary / name).write_text(text, encoding="utf-8")
+
+
+def load_checkpoint(folder: Path) -> ChannelPredictor:
+    """The model of a checkpoint folder, in eval mode and single precision.
+
+    Raises InputError, naming the file, for a missing, truncated or foreign file, a shape that does not fit
+    config.json, or a weight that is not finite.
+    """
+    model = ChannelPredictor(ModelConfig.from_dict(read_json(folder / CONFIG)))
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; a checkpoint folder holds {CONFIG} and {WEIGHTS}")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a readable safetensors file ({error}); it may be truncated: copy it again"
+        ) from None
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    for key, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise InputError(
+                f"{path}: {key} holds values that are not finite; train again or use an earlier checkpoint"
+            )
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{path} does not fit {folder / CONFIG}: {reason}") from None
+    return model.eval()
+
+
+def round_to_half(model: nn.Module) -> None:
+    """Round every weight to the nearest half-precision value, in place."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half().float())
+
+
+def _is_weight(name: str, value: Tensor) -> bool:
+    return value.is_floating_point() and "running_" not in name

@@ -1,0 +1,69 @@
+"""Presets: a size (`spikewfm-nano`) with the default neuron, or a size and a neuron (`spikewfm-nano-relu`)."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from spikeport_errors import unknown_name
+
+from .config import GridConfig, HeadConfig, ModelConfig, NeuronConfig
+
+DEFAULT_NEURON = "lif"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named model configuration and a sentence about it."""
+
+    name: str
+    summary: str
+    config: ModelConfig
+
+
+@cache
+def presets() -> dict[str, Preset]:
+    """Every preset by name: the sizes first, smallest to largest, each followed by its neuron variants."""
+    found: dict[str, Preset] = {}
+    neurons = _tables("neurons")
+    sizes = sorted(_tables("sizes").items(), key=lambda item: int(item[1]["d"]) ** 2 * int(item[1]["layers"]))
+    for size, table in sizes:
+        for kind in sorted(neurons, key=lambda k: (k != DEFAULT_NEURON, k)):
+            name = size if kind == DEFAULT_NEURON else f"{size}-{kind}"
+            found[name] = _preset(name, dict(table), dict(neurons[kind]), kind)
+    return found
+
+
+def preset(name: str) -> Preset:
+    """The preset called `name`; UsageError with the nearest name otherwise."""
+    if name not in presets():
+        raise unknown_name("model", name, presets(), "`spikeport models` lists them")
+    return presets()[name]
+
+
+def _preset(name: str, size: dict[str, Any], neuron: dict[str, Any], kind: str) -> Preset:
+    summary = f"{size.pop('summary')}; {neuron.pop('summary')}"
+    size["norm"] = neuron.pop("norm", size["norm"])
+    if neuron.pop("soft_reset", False):
+        neuron["v_reset"] = None
+    return Preset(
+        name,
+        summary,
+        ModelConfig(
+            name=name,
+            neuron=NeuronConfig(kind=kind, **neuron),
+            grid=GridConfig(**size.pop("grid")),
+            head=HeadConfig(**size.pop("head")),
+            **size,
+        ),
+    )
+
+
+def _tables(folder: str) -> dict[str, dict[str, Any]]:
+    root = files("spikeport_toolkit.models") / "preset_files" / folder
+    return {
+        p.name.removesuffix(".toml"): tomllib.loads(p.read_text()) for p in root.iterdir() if p.name.endswith(".toml")
+    }

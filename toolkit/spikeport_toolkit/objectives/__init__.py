@@ -1,0 +1,1 @@
+"""Pre-training and prediction losses, one file each."""

@@ -1,0 +1,179 @@
+"""The training loop: plain PyTorch, deterministic by (seed, stage, step), resumable after a kill."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikeport_errors import InputError
+
+from ..data.sampler import draw, embedded_split
+from ..models.checkpoint import round_to_half, save_checkpoint
+from ..models.neuron import SpikingNeuron
+from ..models.presets import preset
+from ..models.spikewfm import ChannelPredictor
+from ..objectives.masked import masked_loss
+from ..objectives.prediction import prediction_loss
+from .recipe import Recipe, Stage
+from .state import load_state, save_state
+
+LOG_EVERY, SAVE_EVERY = 20, 250
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows: done and all steps over the stages, running loss in dB, spike rate or None."""
+
+    stage: str
+    step: int
+    steps: int
+    loss_db: float
+    spike_rate: float | None
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    max_steps: int | None = None,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Path:
+    """Run `recipe` and leave a checkpoint folder at `out`; weights are rounded to half precision at the end.
+
+    A state file beside it lets a killed run go on with `resume`, to the same weights bit for bit on the same
+    machine and number of threads. `max_steps` shortens every stage. Raises InputError when `out` holds something.
+    """
+    state_file = out.with_name(f"{out.name}.training.safetensors")
+    log_file = out.with_name(f"{out.name}.training.jsonl")
+    if out.exists():
+        raise InputError(f"{out} exists; give another --out or remove it")
+    if state_file.exists() and not resume:
+        raise InputError(f"{state_file} is the state of an earlier run; add --resume to go on with it, or remove it")
+    torch.manual_seed(recipe.seed)
+    model = ChannelPredictor(preset(recipe.model).config)
+    stages = [_shortened(stage, max_steps) for stage in recipe.stages]
+    first_stage, first_step = 0, 0
+    optimiser = _optimiser(model, stages[0])
+    if resume and state_file.exists():
+        first_stage = int(load_state(state_file, model, None)["stage"])
+        optimiser = _optimiser(model, stages[first_stage])
+        first_step = int(load_state(state_file, model, optimiser)["step"])
+    else:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        log_file.write_text("")
+    total, done = sum(s.steps for s in stages), sum(s.steps for s in stages[:first_stage]) + first_step
+    for index in range(first_stage, len(stages)):
+        stage = stages[index]
+        if index > first_stage:
+            optimiser, first_step = _optimiser(model, stage), 0
+        with _log(log_file) as log:
+            for step, loss, rate in _steps(model, optimiser, stage, (recipe.seed, index), first_step):
+                done += 1
+                if done % LOG_EVERY == 0 or step + 1 == stage.steps:
+                    log({"stage": stage.objective, "step": step + 1, "loss_db": _db(loss), "spike_rate": rate})
+                report(Progress(stage.objective, done, total, _db(loss), rate))
+                if (step + 1) % SAVE_EVERY == 0 and step + 1 < stage.steps:
+                    save_state(state_file, model, optimiser, stage=index, step=step + 1)
+        if index + 1 < len(stages):
+            save_state(state_file, model, _optimiser(model, stages[index + 1]), stage=index + 1, step=0)
+    round_to_half(model)
+    save_checkpoint(model, out, half=True, extra={"recipe.toml": recipe.text, "log.jsonl": log_file.read_text()})
+    state_file.unlink(missing_ok=True)
+    log_file.unlink(missing_ok=True)
+    return out
+
+
+def _steps(
+    model: ChannelPredictor, optimiser: torch.optim.Optimizer, stage: Stage, seed: tuple[int, int], first: int
+) -> Iterator[tuple[int, float, float | None]]:
+    model.train()
+    if stage.freeze_backbone:
+        model.backbone.eval()
+    links, grid = embedded_split("train"), model.config.grid
+    rates = _SpikeRate(model)
+    for step in range(first, stage.steps):
+        rng = np.random.default_rng((*seed, step))
+        users = rng.integers(0, links.links, stage.batch)
+        batch = draw(links, users, grid, str(rng.choice(stage.regimes)), stage.snr_db, rng)
+        for group in optimiser.param_groups:
+            group["lr"] = stage.lr * _schedule(step, stage)
+        if stage.objective == "masked":
+            loss = masked_loss(model.backbone, batch, stage.mask_ratio, rng)
+        else:
+            loss = prediction_loss(model, batch)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), stage.clip)
+        optimiser.step()
+        yield step, float(loss.detach()), rates.take()
+    rates.remove()
+    model.eval()
+
+
+class _SpikeRate:
+    """Mean rate r over all spiking neurons of one forward pass."""
+
+    def __init__(self, model: nn.Module):
+        self._sums: list[Tensor] = []
+        neurons = [m for m in model.modules() if isinstance(m, SpikingNeuron)]
+        self._hooks = [
+            n.register_forward_hook(lambda _m, _i, out: self._sums.append(out.detach().mean())) for n in neurons
+        ]
+
+    def take(self) -> float | None:
+        rate = float(torch.stack(self._sums).mean()) if self._sums else None
+        self._sums.clear()
+        return rate
+
+    def remove(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
+def _optimiser(model: ChannelPredictor, stage: Stage) -> torch.optim.AdamW:
+    if stage.objective == "masked":
+        trained: nn.Module = model.backbone
+    else:
+        trained = model.head if stage.freeze_backbone else model
+    matrices = [p for p in trained.parameters() if p.ndim >= 2]
+    vectors = [p for p in trained.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": stage.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=stage.lr)
+
+
+def _schedule(step: int, stage: Stage) -> float:
+    warm = min(1.0, (step + 1) / max(1, stage.warmup))
+    return warm * 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+
+
+def _shortened(stage: Stage, max_steps: int | None) -> Stage:
+    if max_steps is None:
+        return stage
+    return Stage(**{**vars(stage), "steps": min(stage.steps, max_steps)})
+
+
+def _db(value: float) -> float:
+    return round(10 * math.log10(max(value, 1e-12)), 4)
+
+
+@contextmanager
+def _log(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    start = time.monotonic()
+    with path.open("a", encoding="utf-8") as file:
+
+        def log(row: dict[str, Any]) -> None:
+            file.write(json.dumps(row | {"seconds": round(time.monotonic() - start, 1)}) + "\n")
+            file.flush()
+
+        yield log
