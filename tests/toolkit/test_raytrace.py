@@ -104,7 +104,7 @@ def test_without_llvm_the_error_is_one_clear_line_and_no_abort():
 def test_an_llvm_that_would_abort_is_refused_by_version(tmp_path, monkeypatch, name):
     (tmp_path / name).touch()
     monkeypatch.setenv("DRJIT_LIBLLVM_PATH", str(tmp_path / name))
-    with pytest.raises(MissingDependencyError, match="LLVM 1[456], and ray tracing needs LLVM 17 or newer"):
+    with pytest.raises(MissingDependencyError, match=r"LLVM 1[456], and ray tracing needs LLVM 17 or newer"):
         llvm.find_llvm()
 
 

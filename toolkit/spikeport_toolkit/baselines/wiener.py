@@ -1,4 +1,4 @@
-"""The robust Wiener filter: channel prediction from physics and the known SNR, without any training data."""
+"""The robust Wiener filter: channel prediction from physics, the known SNR and one typical delay; no training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def wiener(
     *,
     carrier_hz: float = 3.5e9,
     speeds: tuple[float, float] = (0.1, 5.0),
-    max_delay_s: float = 1e-6,
+    mean_delay_s: float = 0.3e-6,
     subcarrier_spacing_hz: float = 30e3,
 ) -> NDArray[np.complex64]:
     """The linear minimum-mean-square-error prediction under a separable prior.
@@ -32,8 +32,11 @@ def wiener(
         H_hat = R_t(pred, obs) U (G o (U^T Y conj(V))) V^T,   G = l_f / (l_t l_f + 1/SNR),
 
     where U, l_t diagonalise R_t(obs, obs) and V, l_f diagonalise R_f. This is the exact solution for the Kronecker
-    prior, so at least as good as one-dimensional filters in a row. It expects delays that start at the first arrival
-    (timing advance) and reach `max_delay_s`; of the embedded cities' power, see docs of `delay_covariance`.
+    prior, so at least as good as one-dimensional filters in a row. Delays are expected to start at the first arrival
+    (timing advance). The mean excess delay is the one number taken from data: of 0.15, 0.2, 0.3 and 0.4 us, 0.3 us
+    has the best mean NMSE on the training cities (3GPP's UMi median spread, TR 38.901 table 7.5-6, is about 0.1 us).
+    The usual flat profile over 0-1 us is 1.5 to 17 dB worse there in contiguous slots, more at high SNR, because one
+    link in fourteen has 1 % of its power later than that.
 
     `observed` `[batch, T_obs, antenna, frequency]`, times in s, `snr_db` a number or `[batch]`. Returns
     `[batch, T_pred, antenna, frequency]` complex64; InputError for other shapes or NaN.
@@ -42,7 +45,7 @@ def wiener(
     times = np.concatenate([times_observed, times_predicted])
     r_t = speed_covariance(times, carrier_hz, speeds)
     n = len(times_observed)
-    r_f = delay_covariance(observed.shape[3], subcarrier_spacing_hz, max_delay_s)
+    r_f = delay_covariance(observed.shape[3], subcarrier_spacing_hz, mean_delay_s)
     l_t, u = np.linalg.eigh(r_t[:n, :n])
     l_f, v = np.linalg.eigh(r_f)
     l_t, l_f = l_t.clip(0), l_f.clip(0)
@@ -72,11 +75,10 @@ def speed_covariance(
     return covariance
 
 
-def delay_covariance(subcarriers: int, spacing_hz: float, max_delay_s: float) -> NDArray[np.complex128]:
-    """R_f[i, j] = E[H(f_i) H*(f_j)] = sinc(x) exp(-j pi x), x = (f_i - f_j) `max_delay_s`: flat profile from 0."""
+def delay_covariance(subcarriers: int, spacing_hz: float, mean_delay_s: float) -> NDArray[np.complex128]:
+    """R_f[i, j] = E[H(f_i) H*(f_j)] = 1 / (1 + j 2 pi (f_i - f_j) `mean_delay_s`): exponential profile from 0."""
     offset = np.arange(subcarriers)
-    x = (offset[:, None] - offset) * spacing_hz * max_delay_s
-    covariance: NDArray[np.complex128] = np.sinc(x) * np.exp(-1j * np.pi * x)
+    covariance: NDArray[np.complex128] = 1 / (1 + 2j * np.pi * spacing_hz * mean_delay_s * (offset[:, None] - offset))
     return covariance
 
 
