@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import torch
+
 from spikeport_converters.attention import make_attention_explicit
 from spikeport_converters.export import check, export
 from spikeport_converters.fold import fold_batchnorm, fold_time

@@ -9,6 +9,7 @@ device and one model family left out, and four YOLOv8n measurements on an Orin N
 from __future__ import annotations
 
 import numpy as np
+
 from spikeport_profiles.gpu import LATENCY_FACTOR
 from spikeport_profiles.latency_fit import (
     NAMES,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from spikeport_toolkit.models.layers import Attention
 from torch import Tensor, nn
+
+from spikeport_toolkit.models.layers import Attention
 
 
 class ExplicitAttention(nn.Module):

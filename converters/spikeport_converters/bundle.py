@@ -8,9 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from spikeport_toolkit.files import atomic_folder
-
 from spikeport_errors import InputError
+from spikeport_toolkit.files import atomic_folder
 
 from .manifest import MANIFEST, file_entries, manifest_bytes, read_manifest
 from .parity import ParityReport

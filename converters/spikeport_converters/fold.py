@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spikeport_toolkit.models.layers import FeedForward
-from spikeport_toolkit.models.neuron import SpikingNeuron
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from spikeport_errors import UnsupportedError
+from spikeport_toolkit.models.layers import FeedForward
+from spikeport_toolkit.models.neuron import SpikingNeuron
 
 SEARCH_BOUND = 2.0**64
 """Currents beyond +-2^64 are not searched: near the end of float32 the membrane itself overflows."""

@@ -10,10 +10,11 @@ import nir
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from spikeport_toolkit.models.config import NeuronConfig
 from spikeport_toolkit.models.layers import FeedForward
 from spikeport_toolkit.models.neuron import SpikingNeuron
-from torch import Tensor, nn
 
 from .fold import staircase
 from .nir_profiles import Profile, lif_node, slot_node

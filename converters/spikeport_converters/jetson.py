@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from spikeport_toolkit.models.layers import Attention
-from spikeport_toolkit.models.neuron import QuantReLU, SpikingNeuron
 from spikingjelly.activation_based.base import MemoryModule
 from spikingjelly.activation_based.neuron import BaseNode
 from torch import nn
 
 from spikeport_errors import UnsupportedError
+from spikeport_toolkit.models.layers import Attention
+from spikeport_toolkit.models.neuron import QuantReLU, SpikingNeuron
 
 from .attention import make_attention_explicit
 from .bundle import BundleWriter

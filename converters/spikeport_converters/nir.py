@@ -12,12 +12,12 @@ import nir
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spikeport_targets.card import Card
-from spikeport_targets.runtime import Runtime, get_runtime
-from spikeport_targets.runtimes import nir_runner
 from torch import nn
 
 from spikeport_errors import InputError
+from spikeport_targets.card import Card
+from spikeport_targets.runtime import Runtime, get_runtime
+from spikeport_targets.runtimes import nir_runner
 
 from .bundle import BundleWriter
 from .dense_segments import Hybrid, dense_segments

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from torch import nn
+
 from spikeport_targets.card import Card
 from spikeport_toolkit.models.config import NeuronConfig
 from spikeport_toolkit.models.layers import Attention, FeedForward
 from spikeport_toolkit.models.neuron import SpikingNeuron
-from torch import nn
 
 from .nir_profiles import Profile, profile_of
 from .plan import PlanItem

@@ -19,10 +19,10 @@ from typing import Any
 import nir
 import numpy as np
 from numpy.typing import NDArray
-from spikeport_targets.card import Card
-from spikeport_toolkit.models.config import NeuronConfig
 
 from spikeport_errors import unknown_name
+from spikeport_targets.card import Card
+from spikeport_toolkit.models.config import NeuronConfig
 
 from .fold import Staircase
 

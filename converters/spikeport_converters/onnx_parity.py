@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from spikeport_targets.runtimes.onnxruntime import OnnxRuntime
 
 from spikeport_errors import InputError
+from spikeport_targets.runtimes.onnxruntime import OnnxRuntime
 
 from .onnx_graph import INPUT, OUTPUT, subgraph
 from .parity import ParityReport, ParityRow, gated, nmse_db

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("spikes", "output", "task")
-
 
 @dataclass(frozen=True)
 class ParityRow:
@@ -31,11 +29,6 @@ class ParityRow:
     def to_dict(self) -> dict[str, Any]:
         """Plain values; an infinite value becomes null, since JSON has none."""
         return {**asdict(self), "value": self.value if math.isfinite(self.value) else None}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ParityRow:
-        """Inverse of to_dict; a null value is read as exact agreement (minus infinity dB)."""
-        return cls(**{**values, "value": -math.inf if values["value"] is None else values["value"]})
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 for _chatty in ("torchao", "torch.utils._pytree"):  # on import: kernels for absent GPUs, deprecations inside torchao
     logging.getLogger(_chatty).setLevel(logging.ERROR)
 
-from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
-from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-from torchao.quantization.pt2e.quantizer import (
+from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver  # noqa: E402
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # noqa: E402
+from torchao.quantization.pt2e.quantizer import (  # noqa: E402
     FixedQParamsQuantizationSpec,
     QuantizationAnnotation,
     QuantizationSpec,
     Quantizer,
 )
 
-from .onnx_graph import MAX_BATCH
+from .onnx_graph import MAX_BATCH  # noqa: E402
 
 LIMIT = 127
 _EPS = 2.0**-12

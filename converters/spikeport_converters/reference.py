@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spikeport_toolkit.models.neuron import SpikingNeuron
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
+
+from spikeport_toolkit.models.neuron import SpikingNeuron
 
 GOLDEN_NEURONS = 4_000_000
 """Golden inputs hold so many neurons that a mismatch rate of 1e-6 is a few of them, as far as samples last."""

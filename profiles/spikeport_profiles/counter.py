@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
+from spikingjelly.activation_based import neuron as sj_neuron
+from torch import Tensor, nn
+
 from spikeport_converters.fold import StaircaseNeuron
 from spikeport_toolkit.models.layers import FeedForward
 from spikeport_toolkit.models.neuron import QuantReLU, SpikingNeuron
 from spikeport_toolkit.models.spikewfm import SpikeWFM
-from spikingjelly.activation_based import neuron as sj_neuron
-from torch import Tensor, nn
 
 from .counts import LayerCounts, LayerKind
 from .rows import Row, bytes_of

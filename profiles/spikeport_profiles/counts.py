@@ -26,8 +26,9 @@ class LayerCounts:
       are not zero, for a layer fed by spikes or by an activation: what a chip with graded spikes would do.
     - Bytes are those of the dtype traced. Weights count once, biases included; activations are input plus output of
       the layer; state is the membrane of all tokens.
-    - `busiest_unit_per_step` (0 for a folded neuron, which keeps counts and not times), the most over the traced samples: for a spiking layer the events of one neuron at one
-      step over all tokens, for a layer fed by spikes the SynOps of one token at one step.
+    - `busiest_unit_per_step`, the most over the traced samples: for a spiking layer the events of one neuron at one
+      step over all tokens, for a layer fed by spikes the SynOps of one token at one step; 0 for a folded neuron, which
+      keeps counts and not times.
     """
 
     path: str

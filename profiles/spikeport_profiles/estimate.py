@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from spikeport_targets.card import Card, Constant, Quantity
-
 from spikeport_errors import InputError, UsageError, unknown_name
+from spikeport_targets.card import Card, Constant, Quantity
 
 from .convention import convention_costs
 from .costs import Costs

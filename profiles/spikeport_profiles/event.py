@@ -14,9 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil
 
-from spikeport_targets.card import Card
-
 from spikeport_errors import CardError
+from spikeport_targets.card import Card
 
 from .costs import Costs
 from .counts import LayerCounts, Trace

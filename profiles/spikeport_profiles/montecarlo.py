@@ -12,6 +12,7 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
+
 from spikeport_targets.card import Card, Constant, Quantity
 
 DRAWS = 500

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from spikeport_targets.card import Card
-from spikeport_toolkit.models.spikewfm import ChannelPredictor
 from torch import nn
 
 from spikeport_errors import UsageError
+from spikeport_targets.card import Card
+from spikeport_toolkit.models.spikewfm import ChannelPredictor
 
 from .counts import Trace
 from .estimate import Estimate, estimate

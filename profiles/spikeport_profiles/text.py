@@ -15,6 +15,8 @@ def si(value: float, unit: str) -> str:
 
 def percent_more(ratio: float) -> str:
     """A ratio as a difference: 1.04 is `4 % more`, 0.5 is `50 % less`, 3 is `3.0 times`."""
+    if abs(ratio - 1) < 0.005:
+        return "the same"
     if ratio >= 2:
         return f"{ratio:.1f} times as much"
     return f"{abs(ratio - 1):.0%} {'more' if ratio >= 1 else 'less'}".replace("%", " %")

@@ -67,10 +67,11 @@ def _event(card: Card, mine: Costs, twin: Costs, rate: float, even: float | None
             f"; with the chip's static power over the time, {si(own[0], 'J')} against {si(other[0], 'J')} "
             f"({_compared(own, other)})"
         )
-        pays = own[0] < other[0]
+        ratio = own[0] / other[0]
     else:
-        pays = mine.event[0] < twin.event[0]
-    return f"Spiking {'pays' if pays else 'does not pay'} on {card.name}: {events}{static}. {_even(rate, even)}"
+        ratio = mine.event[0] / twin.event[0]
+    pays = "makes no difference" if abs(ratio - 1) < CLOSE else "pays" if ratio < 1 else "does not pay"
+    return f"Spiking {pays} on {card.name}: {events}{static}. {_even(rate, even)}"
 
 
 def _convention(mine: Costs, twin: Costs, rate: float, even: float | None) -> str:

@@ -19,15 +19,15 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper
+
 from spikeport_converters.islands import Golden, Island, golden, nir_from_island
 from spikeport_converters.nir_plan import refusal
 from spikeport_converters.nir_profiles import PROFILES, profile_of
+from spikeport_errors import InputError
 from spikeport_targets.card import Card, list_cards, read_card
-from spikeport_targets.runtime import Availability, Runtime, runtimes
+from spikeport_targets.runtime import Array, Availability, Runtime, runtimes
 from spikeport_toolkit.models.config import NeuronConfig
 from spikeport_toolkit.models.layers import FeedForward
-
-from spikeport_errors import InputError
 
 __all__ = ["CASES", "check_card", "check_runtime", "golden_island"]
 
@@ -141,7 +141,7 @@ def _check_onnx(runtime: Runtime, folder: Path) -> None:
     _refuses_bad_files(runtime, path, {"x": x})
 
 
-def _refuses_bad_files(runtime: Runtime, path: Path, inputs: dict[str, np.ndarray]) -> None:
+def _refuses_bad_files(runtime: Runtime, path: Path, inputs: dict[str, Array]) -> None:
     data = path.read_bytes()
     _refuses(runtime, path.with_name("absent"), inputs, "a missing file")
     for length in (0, 7, len(data) // 2):
@@ -149,7 +149,7 @@ def _refuses_bad_files(runtime: Runtime, path: Path, inputs: dict[str, np.ndarra
         _refuses(runtime, path, inputs, f"a file cut after {length} of {len(data)} bytes")
 
 
-def _refuses(runtime: Runtime, path: Path, inputs: dict[str, np.ndarray], what: str) -> None:
+def _refuses(runtime: Runtime, path: Path, inputs: dict[str, Array], what: str) -> None:
     try:
         runtime.run(path, inputs)
     except InputError:

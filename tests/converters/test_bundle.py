@@ -10,7 +10,7 @@ from spikeport_converters.bundle import BundleWriter
 from spikeport_converters.manifest import SCHEMA, read_manifest, verify_hashes
 from spikeport_errors import InputError
 
-MANIFEST = {"schema": SCHEMA, "model": {"name": "m"}, "precision": "fp32"}
+MANIFEST = {"schema": SCHEMA, "model": {"name": "m"}, "target": {"id": "t"}, "route": "onnx", "precision": "fp32"}
 
 
 def write(folder: Path, text: str = "weights") -> None:

@@ -53,13 +53,15 @@ def test_any_batch_gives_what_torch_gives(static, path, batch):
 def test_every_layer_gives_its_path_to_its_nodes(static, graph):
     scopes = {node.name.rpartition("/")[0] for node in graph.graph.node}
     layers = {p for p, m in static.named_modules() if isinstance(m, torch.nn.Linear | torch.nn.LayerNorm)}
-    assert layers <= scopes
+    assert layers - {"backbone.decoder"} <= scopes  # the decoder serves pre-training only
     names = [node.name for node in graph.graph.node]
     assert len(set(names)) == len(names)
 
 
 def test_nothing_of_the_exporting_machine_is_in_the_file(path):
-    data = path.read_bytes()
+    model = onnx.load(path)
+    del model.graph.initializer[:]
+    data = model.SerializeToString()
     for trace in (b".py", b"site-packages", b"stack_trace", b"spikeport_toolkit", str(path.home()).encode()):
         assert trace not in data
 

@@ -100,6 +100,10 @@ def test_at_the_break_even_rate_the_event_energies_are_equal():
 
 def test_the_verdict_says_plainly_when_spiking_does_not_pay():
     assert "does not pay" in estimate(spiking(0.9), load_card("loihi2"), twin_trace=twin()).verdict
+    fc1, neuron, fc2 = spiking(0.1).layers
+    once = replace(neuron, neuron_updates=D_FF * TOKENS), replace(fc2, graded_synops=0.5 * DENSE)
+    graded = replace(spiking(0.1), steps=1, levels=4, layers=(fc1, *once))
+    assert "makes no difference" in estimate(graded, load_card("loihi2"), twin_trace=twin()).verdict
     gpu = estimate(spiking(0.0), load_card("jetson-orin-nano"), twin_trace=twin())
     assert "does not pay" in gpu.verdict
     assert gpu.break_even_spike_rate is None

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from spikeport_toolkit.files import read_json
 
 from spikeport_errors import InputError
+from spikeport_toolkit.files import read_json
 
 from .inputs import Evaluation, Manifest, Profile
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spikeport_toolkit.files import write_json, write_text
-
 from spikeport_errors import InputError
+from spikeport_toolkit.files import write_json, write_text
 
 from .document import report_document
 from .gather import gather

@@ -31,6 +31,7 @@ def save_checkpoint(
         state = {k: v.half() if _is_weight(k, v) else v for k, v in state.items()}
     with atomic_folder(folder) as temporary:
         save_file(state, temporary / WEIGHTS)
+        (temporary / WEIGHTS).chmod(0o644)
         write_json(temporary / CONFIG, model.config.to_dict())
         for name, text in (extra or {}).items():
             (temporary / name).write_text(text, encoding="utf-8")

@@ -93,7 +93,7 @@ def trace_paths(
     for start in range(0, len(users), GROUP):
         for i, user in enumerate(users[start : start + GROUP].tolist()):
             scene.receivers[f"u{i}"].position = mi.Point3f(*user)
-        groups.append(_solve(rt.PathSolver(), scene, seed))
+        groups.append(_solve(rt.PathSolver(deterministic=True), scene, seed))
     width = max(1, *(group["a"].shape[1] for group in groups))
     links = {k: np.concatenate([_padded(group[k], width) for group in groups])[: len(users)] for k in groups[0]}
     return PathSet(
