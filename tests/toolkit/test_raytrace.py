@@ -45,7 +45,7 @@ def test_a_city_traced_again_gives_its_stored_paths(tmp_path):
         np.testing.assert_array_equal(new.ue, first.ue)
         np.testing.assert_array_equal(new.los, first.los)
         np.testing.assert_allclose(new.gain_db, first.gain_db, atol=1.0)
-        # Another CPU fills the solver's candidate table in another order: a link may gain or lose a faint path.
+        # The same CPU gives the same bits; on another, rounding may decide whether a faint path is found.
         same = new.n_paths == first.n_paths
         for field in PATH_FIELDS:
             value, stored_value = getattr(new, field), getattr(first, field)[:, :width]
@@ -56,7 +56,7 @@ def test_a_city_traced_again_gives_its_stored_paths(tmp_path):
 @pytest.mark.llvm
 @needs_ray_tracing
 def test_synthesis_equals_sionnas_own_channel_with_motion_and_arrays(monkeypatch):
-    for limit, value in {"_WEAKEST_PATH_DB": -300, "_WEAKEST_LINK_DB": -300, "MAX_PATHS": 10_000}.items():
+    for limit, value in {"_WEAKEST_PATH_DB": -300, "_WEAKEST_LINK_DB": -300, "MAX_PATHS": 10_000, "_SAME_LENGTH_M": 1e-30}.items():
         monkeypatch.setattr(trace, limit, value)
     rt, mi = llvm.import_sionna_rt()
     scene, rng = trace.load_city("munich"), np.random.default_rng(5)
@@ -69,7 +69,7 @@ def test_synthesis_equals_sionnas_own_channel_with_motion_and_arrays(monkeypatch
     scene.tx_array = scene.rx_array = rt.PlanarArray(
         num_rows=1, num_cols=2, horizontal_spacing=0.5, pattern="iso", polarization="V"
     )
-    reference = rt.PathSolver()(scene, seed=1, **trace.SOLVER).cfr(
+    reference = rt.PathSolver(deterministic=True)(scene, seed=1, **trace.SOLVER).cfr(
         frequencies=rt.subcarrier_frequencies(48, 30e3), sampling_frequency=28e3, num_time_steps=14,
         normalize_delays=False, out_type="numpy",
     )  # fmt: skip

@@ -65,16 +65,11 @@ def llvm_version(path: Path) -> int:
 
 
 def import_sionna_rt() -> tuple[Any, Any]:
-    """The modules (sionna.rt, mitsuba) on the LLVM backend; MissingDependencyError without LLVM or the extra.
-
-    Dr.Jit is held to one thread: with two, the solver's candidate table fills in another order each time, and one
-    link in a hundred gains or loses a faint path.
-    """
+    """The modules (sionna.rt, mitsuba) on the LLVM backend; MissingDependencyError without LLVM or the extra."""
     os.environ[_VARIABLE] = str(find_llvm())
     try:
         mitsuba = import_module("mitsuba")
         mitsuba.set_variant("llvm_ad_mono_polarized")
-        import_module("drjit").set_thread_count(1)
         return import_module("sionna.rt"), mitsuba
     except ImportError as error:
         raise MissingDependencyError(

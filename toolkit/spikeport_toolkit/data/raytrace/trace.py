@@ -27,6 +27,9 @@ _GROUND_NAMES = ("ground", "Plane", "Terrain")
 _USER_HEIGHT, _MAST_HEIGHTS = 1.5, (10.0, 25.0)
 _CELL_RADIUS, _MIN_DISTANCE, _STATION_DISTANCE = 150.0, 10.0, 150.0
 _MASTS, _PROBES = 60, 400
+_SAME_LENGTH_M, _SAME_ANGLE_RAD, _MOST_COMPARED = 0.01, 1e-3, 200
+_SPEED_OF_LIGHT = 299_792_458.0
+_Fields = dict[str, NDArray[Any]]
 
 
 def load_city(city: str) -> Any:
@@ -109,20 +112,43 @@ def trace_paths(
 def _solve(solver: Any, scene: Any, seed: int) -> dict[str, NDArray[Any]]:
     paths = solver(scene, seed=seed, **SOLVER)
     gain = (np.array(paths.a[0]) + 1j * np.array(paths.a[1]))[:, 0, 0, 0]
-    power = np.where(np.array(paths.valid)[:, 0], np.abs(gain).astype(np.float64) ** 2, 0.0)
-    kept = power > power.max(1, keepdims=True, initial=0) * 10 ** (_WEAKEST_PATH_DB / 10)
-    kept &= power.sum(1, keepdims=True) > 10 ** (_WEAKEST_LINK_DB / 10)
-    direct = ((np.array(paths.interactions)[:, :, 0] == 0).all(0) & kept).any(1)
-    n_paths = np.minimum(kept.sum(1), MAX_PATHS)
-    order = np.argsort(np.where(kept, -power, np.inf), axis=1, kind="stable")[:, : n_paths.max()]
-    mask = np.arange(order.shape[1]) < n_paths[:, None]
     fields = {"a": gain} | {k: np.array(getattr(paths, k))[:, 0] for k in PATH_FIELDS[1:]}
-    links = {k: np.where(mask, np.take_along_axis(v, order, axis=1), 0) for k, v in fields.items()}
+    fields["direct"] = (np.array(paths.interactions)[:, :, 0] == 0).all(0)
+    power = np.where(np.array(paths.valid)[:, 0], np.abs(gain).astype(np.float64) ** 2, 0.0)
+    power, fields = _picked(power, fields)
+    power[_repeated(fields) & (power > 0)] = 0
+    power[power <= power.max(1, keepdims=True, initial=0) * 10 ** (_WEAKEST_PATH_DB / 10)] = 0
+    power[power.sum(1) <= 10 ** (_WEAKEST_LINK_DB / 10)] = 0
+    power, fields = _picked(power, fields)
+    kept = (power > 0)[:, :MAX_PATHS]
+    width = max(1, kept.sum(1).max())
+    links = {k: np.where(kept, v[:, :MAX_PATHS], 0)[:, :width] for k, v in fields.items()}
+    direct = links.pop("direct").any(1)
+    n_paths = kept.sum(1)
     return links | {
         "a": links["a"].astype(np.complex64),
         "n_paths": n_paths.astype(np.int16),
         "los": np.where(n_paths == 0, -1, direct).astype(np.int8),
     }
+
+
+def _picked(power: NDArray[np.float64], fields: _Fields) -> tuple[NDArray[np.float64], _Fields]:
+    """`power` [U, P] and all `fields` [U, P] with each link's paths sorted, strongest first."""
+    order = np.argsort(-power, axis=1, kind="stable")
+    return np.take_along_axis(power, order, 1), {k: np.take_along_axis(v, order, 1) for k, v in fields.items()}
+
+
+def _repeated(fields: _Fields) -> NDArray[np.bool_]:
+    """[U, P] true where a stronger path of the link has the same length (1 cm) and angles (1 mrad).
+
+    The solver tells paths apart by rounded hashes of the walls they meet, and so counts about one in twenty twice.
+    """
+    angles = [fields[k] for k in PATH_FIELDS[2:]]
+    steps = np.stack([fields["tau"] * _SPEED_OF_LIGHT / _SAME_LENGTH_M, *(a / _SAME_ANGLE_RAD for a in angles)], -1)
+    repeated = np.zeros(steps.shape[:2], dtype=bool)
+    for p in range(1, min(steps.shape[1], _MOST_COMPARED)):
+        repeated[:, p] = (np.abs(steps[:, :p] - steps[:, p : p + 1]).max(-1) < 1).any(1)
+    return repeated
 
 
 def _padded(values: NDArray[Any], width: int) -> NDArray[Any]:
