@@ -19,6 +19,7 @@ from .parity import ParityReport, ParityRow, gated, nmse_db
 from .spiking_taps import SpikingTap
 
 SPIKE_LIMITS = {"fp32": 1e-5, "fp16": 2e-3, "int8": 2e-2}
+"""Spikes gained or lost per neuron-step, end to end, for trained weights."""
 OUTPUT_LIMITS_DB = {"fp32": -60.0, "fp16": -38.0, "int8": -28.0}
 TASK_LIMITS_DB = {"fp32": 0.001, "fp16": 0.02, "int8": 0.25}
 LAYER_RATE_LIMIT = 1e-6
@@ -40,7 +41,8 @@ def onnx_parity(folder: Path, manifest: Mapping[str, Any]) -> ParityReport:
     got = OnnxRuntime().run(path, {INPUT: golden["input"]}, taps=[tap.count for tap in taps]).values
     rows = []
     if taps:
-        rows.append(_spike_row(taps, golden, got, SPIKE_LIMITS[precision], trained))
+        slots = int(manifest["steps"]) * int(manifest["levels"])
+        rows.append(_spike_row(taps, golden, got, slots, SPIKE_LIMITS[precision], trained))
     limit = OUTPUT_LIMITS_DB[precision]
     rows.append(gated("output", "output", nmse_db(got[OUTPUT], golden["output"]), limit, "dB", gate=trained))
     if "target" in golden:
@@ -52,13 +54,18 @@ def onnx_parity(folder: Path, manifest: Mapping[str, Any]) -> ParityReport:
     return ParityReport((*rows, *(_layer_rows(path, fed, golden) if fed else ())))
 
 
-def _spike_row(taps: Sequence[SpikingTap], golden: Arrays, got: Arrays, limit: float, trained: bool) -> ParityRow:
-    rates = {tap.path: float(np.mean(_differs(got[tap.count], golden[f"spikes/{tap.path}"]))) for tap in taps}
-    neurons = {tap.path: golden[f"spikes/{tap.path}"].size for tap in taps}
+def _spike_row(
+    taps: Sequence[SpikingTap], golden: Arrays, got: Arrays, slots: int, limit: float, trained: bool
+) -> ParityRow:
+    """Spikes gained or lost over neuron-steps: sum |count - reference count| / (neurons T D)."""
+    moved = {t.path: _moved(got[t.count], golden[f"spikes/{t.path}"]) for t in taps}
+    rates = {path: float(np.mean(steps)) / slots for path, steps in moved.items()}
+    neurons = {path: steps.size for path, steps in moved.items()}
     rate = sum(rates[p] * neurons[p] for p in rates) / sum(neurons.values())
     worst = max(rates, key=lambda p: rates[p])
-    detail = f"{sum(neurons.values()):,} spike counts, worst {worst} {rates[worst]:.2g}"
-    return gated("spike counts end to end", "spikes", rate, limit, "1", gate=trained, detail=detail)
+    changed = sum(int(np.count_nonzero(steps)) for steps in moved.values())
+    detail = f"{changed:,} of {sum(neurons.values()):,} spike counts differ, worst layer {worst} {rates[worst]:.2g}"
+    return gated("spikes end to end", "spikes", rate, limit, "1", gate=trained, detail=detail)
 
 
 def _layer_rows(path: Path, taps: Sequence[SpikingTap], golden: Arrays) -> tuple[ParityRow, ParityRow]:
@@ -71,7 +78,7 @@ def _layer_rows(path: Path, taps: Sequence[SpikingTap], golden: Arrays) -> tuple
     wrong, total, distance = 0, 0, 0.0
     for tap in taps:
         expected = golden[f"spikes/{tap.path}"]
-        flipped = _differs(got[tap.count], expected)
+        flipped = _moved(got[tap.count], expected) > 0
         wrong, total = wrong + int(flipped.sum()), total + expected.size
         if flipped.any():
             thresholds = np.array(tap.thresholds)
@@ -85,10 +92,11 @@ def _layer_rows(path: Path, taps: Sequence[SpikingTap], golden: Arrays) -> tuple
     )
 
 
-def _differs(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.bool_]:
+def _moved(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
+    """|count - reference count| of every neuron."""
     if got.shape != expected.shape:
         raise InputError(f"the graph gives spike counts {[*got.shape]}, golden holds {[*expected.shape]}: export again")
-    return np.asarray(got.astype(np.float64) != expected.astype(np.float64))
+    return np.abs(got.astype(np.float64) - expected.astype(np.float64))
 
 
 def _golden(path: Path) -> dict[str, NDArray[Any]]:

@@ -79,4 +79,5 @@ def nmse_db(prediction: NDArray[Any], reference: NDArray[Any]) -> float:
 def _line(row: ParityRow) -> str:
     limit = "" if row.limit is None else f" (limit {row.limit:g})"
     detail = f"; {row.detail}" if row.detail else ""
-    return f"{'ok  ' if row.ok else 'FAIL'} {row.kind:6} {row.name}: {row.value:.3g} {row.unit}{limit}{detail}"
+    unit = "" if row.unit == "1" else f" {row.unit}"
+    return f"{'ok  ' if row.ok else 'FAIL'} {row.kind:6} {row.name}: {row.value:.3g}{unit}{limit}{detail}"

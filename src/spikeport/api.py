@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from spikeport_converters import export as converter
 from spikeport_converters.fold import fold_batchnorm, fold_time
 from spikeport_converters.plan import plan as make_plan
+from spikeport_errors import UnsupportedError, UsageError, unknown_name
 from spikeport_profiles.estimate import estimate as make_estimate
 from spikeport_profiles.profile import profile as make_profile
 from spikeport_profiles.report import report as make_report
@@ -27,9 +29,9 @@ from spikeport_toolkit.training.loop import Progress
 from spikeport_toolkit.training.loop import train as run_training
 from spikeport_toolkit.training.recipe import load_recipe
 
-from spikeport_errors import UnsupportedError, UsageError, unknown_name
-
 if TYPE_CHECKING:
+    from torch import nn
+
     from spikeport_converters.bundle import Bundle
     from spikeport_converters.export import CheckReport
     from spikeport_converters.plan import Plan
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from spikeport_profiles.profile import Profile
     from spikeport_profiles.report import Report
     from spikeport_toolkit.tasks.channel_prediction import Evaluation
-    from torch import nn
 
 __all__ = [
     "check",

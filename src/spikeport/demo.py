@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from spikeport_profiles.report import Report
-
 from spikeport_errors import CheckFailed, MissingDependencyError
+from spikeport_profiles.report import Report
 
 from . import api
 

@@ -56,7 +56,7 @@ def test_a_city_traced_again_gives_its_stored_paths(tmp_path):
 @pytest.mark.llvm
 @needs_ray_tracing
 def test_synthesis_equals_sionnas_own_channel_with_motion_and_arrays(monkeypatch):
-    limits = {"_WEAKEST_PATH_DB": -300, "_WEAKEST_LINK_DB": -300, "MAX_PATHS": 10_000, "_SAME_LENGTH_M": 1e-30}
+    limits = {"_WEAKEST_PATH_DB": -300, "_WEAKEST_LINK_DB": -300, "MAX_PATHS": 10_000, "_MOST_COMPARED": 0}
     for limit, value in limits.items():
         monkeypatch.setattr(trace, limit, value)
     rt, mi = llvm.import_sionna_rt()

@@ -35,10 +35,9 @@ def make(
     users
         Users per base station.
     """
+    from spikeport_errors import unknown_name
     from spikeport_toolkit.data.raytrace import generate
     from spikeport_toolkit.data.store import EMBEDDED_CITIES
-
-    from spikeport_errors import unknown_name
 
     if recipe != "embedded":
         raise unknown_name("data recipe", recipe, ["embedded"], "other recipes are not there yet")

@@ -17,11 +17,10 @@ def doctor(*, common: Common = DEFAULTS) -> None:
     """Say what is installed and what each target's runtime would need."""
     from importlib.metadata import PackageNotFoundError, version
 
+    from spikeport_errors import MissingDependencyError
     from spikeport_targets.card import list_cards
     from spikeport_targets.runtime import runtimes
     from spikeport_toolkit.data.raytrace.llvm import find_llvm
-
-    from spikeport_errors import MissingDependencyError
 
     found: dict[str, str | None] = {}
     for package in PACKAGES:
