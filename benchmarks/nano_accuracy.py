@@ -18,10 +18,11 @@ def main() -> None:
     lines = [
         "# Accuracy of the shipped nano models",
         "",
-        f"Written by `benchmarks/nano_accuracy.py`. {METRIC}; {LINKS} links a point, seed {result.seed}, {result.data}.",
+        f"Written by `benchmarks/nano_accuracy.py`. {METRIC};",
+        f"{LINKS} links a point, seed {result.seed}, {result.data}.",
         "R1: contiguous slots. R2: slots 5 ms apart. Simulated channels, speeds U(0.1, 5) m/s, 3.5 GHz; `in-domain` are",
-        "held-out users of the seven training cities. `wiener` knows the SNR and no data; `last-value` repeats the last",
-        "noisy symbol.",
+        "held-out users of the seven training cities. `wiener` is told the SNR and never trained; `last-value` repeats",
+        "the last noisy symbol. One training seed.",
     ]
     for place in places:
         curves = {c.method: c for c in result.curves if (c.regime, c.split) == place}
