@@ -20,7 +20,7 @@ def main() -> None:
         "",
         f"Written by `benchmarks/nano_accuracy.py`. {METRIC};",
         f"{LINKS} links a point, seed {result.seed}, {result.data}.",
-        "R1: contiguous slots. R2: slots 5 ms apart. Simulated channels, speeds U(0.1, 5) m/s, 3.5 GHz; `in-domain` are",
+        "R1: contiguous slots. R2: slots 5 ms apart. Simulated channels, speeds U(0.1, 5) m/s, 3.5 GHz; `in-domain`:",
         "held-out users of the seven training cities. `wiener` is told the SNR and never trained; `last-value` repeats",
         "the last noisy symbol. One training seed.",
     ]

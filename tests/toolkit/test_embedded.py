@@ -79,3 +79,16 @@ def test_28_ghz_is_18_db_weaker_on_the_same_line_of_sight_links():
             place = {tuple(ue): gain for ue, gain in zip(low.ue, low.gain_db, strict=True)}
             drop = [place[tuple(u)] - g for u, g in zip(high.ue, high.gain_db, strict=True) if tuple(u) in place]
             assert np.median(drop) == pytest.approx(18, abs=3)
+
+
+@each_set
+def test_no_path_is_counted_twice(paths):
+    """sionna-rt's solver can return one path several times; the generator keeps one (1 cm, 1 mrad)."""
+    valid = np.arange(paths.a.shape[1]) < paths.n_paths[:, None]
+    scaled = [
+        paths.tau * SPEED_OF_LIGHT / 0.01,
+        *(getattr(paths, f"{k}_{e}") / 1e-3 for k in ("theta", "phi") for e in "tr"),
+    ]
+    key = np.stack(scaled, -1)
+    same = (np.abs(key[:, :, None] - key[:, None]) < 1).all(-1) & valid[:, :, None] & valid[:, None]
+    assert not np.triu(same.any(0), 1).any()
