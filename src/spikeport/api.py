@@ -55,8 +55,7 @@ __all__ = [
     "train",
 ]
 
-SAMPLES, SEED = 16, 0
-DEMO_TARGETS = ("jetson-orin-nano", "loihi2", "cmos45")
+SAMPLES, SEED, MOST_SAMPLES = 16, 0, 4096
 Step = Callable[[str, int, int], None]
 """Progress callback: what, done, of how many."""
 
@@ -179,6 +178,7 @@ def evaluate(
     """
     if task != "channel-prediction":
         raise unknown_name("task", task, ["channel-prediction"], "other tasks are not there yet")
+    _check_seed(seed)
     names = list(dict.fromkeys((model, *compare)))
     networks = {name: load_model(name) for name in names}
     grids = {name: _config(name, network).grid for name, network in networks.items()}
@@ -210,6 +210,8 @@ def train(
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
     """Run a recipe; leaves a checkpoint folder at `out` (default: the recipe's name in the working folder)."""
+    if max_steps is not None and max_steps < 1:
+        raise UsageError(f"--max-steps is {max_steps}; at least 1 is needed")
     chosen = load_recipe(recipe)
     return run_training(chosen, Path(out or chosen.name), resume=resume, max_steps=max_steps, report=progress)
 
@@ -240,9 +242,15 @@ def _config(name: str, network: nn.Module) -> ModelConfig:
 
 
 def _samples(network: nn.Module, samples: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    if samples < 1:
-        raise UsageError(f"--samples is {samples}; at least 1 is needed")
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise UsageError(f"--samples is {samples}; 1 to {MOST_SAMPLES} are possible")
+    _check_seed(seed)
     return channel_prediction.example_pairs(_config("MODEL", network), samples, seed)
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed is {seed}; 0 to 2^32 - 1 are possible")
 
 
 def _source(samples: int) -> str:

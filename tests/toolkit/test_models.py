@@ -81,6 +81,26 @@ def test_config_survives_a_round_trip_and_names_what_is_wrong() -> None:
         NeuronConfig(kind="liff")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"d": 10**9}, {"d": -128}, {"d": 128.0}, {"d": "128"}, {"d": True}, {"heads": 0}, {"layers": "4"}, {"d_ff": -4},
+     {"norm": ["bn"]}, {"neuron": []}, {"neuron": {"kind": "lif", "steps": 10**9}},
+     {"neuron": {"kind": "lif", "tau": float("nan")}}, {"neuron": {"kind": "lif", "v_threshold": 0.0}},
+     {"grid": {"slots": 10**6, "antennas": 4, "blocks": 4}}, {"grid": {"slots": 2, "antennas": 4, "blocks": -1}},
+     {"grid": {"slots": 4, "antennas": 4, "blocks": 4, "predicted_slots": 4}}, {"head": None},
+     {"d": 16384, "d_ff": 65536, "layers": 256}],
+)  # fmt: skip
+def test_a_hostile_config_is_one_clear_error_before_any_memory_is_taken(change: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        ModelConfig.from_dict(preset("spikewfm-nano").config.to_dict() | change)
+
+
+@pytest.mark.parametrize("document", [[], "text", None, 3])
+def test_a_config_that_is_no_table_is_refused(document: object) -> None:
+    with pytest.raises(InputError):
+        ModelConfig.from_dict(document)  # type: ignore[arg-type]
+
+
 def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'spikewfm-nano'"):
         load_model("spikewfm-nan")

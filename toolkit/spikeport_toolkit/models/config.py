@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
+from types import NoneType
 from typing import Any, Literal, Self, cast
 
 from spikeport_errors import InputError
@@ -22,18 +23,45 @@ PATCH_VALUES = 2 * SYMBOLS_PER_SLOT * SUBCARRIERS_PER_BLOCK
 """A patch is one slot x one antenna link x one resource block, real then imaginary parts: 336 values."""
 
 
+MOST_WEIGHTS = 2_000_000_000
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "d": (4, 16_384), "layers": (1, 256), "heads": (1, 1024), "d_ff": (1, 65_536),
+    "steps": (1, 1024), "levels": (1, 127), "tau": (1, 1e6), "v_threshold": (1e-6, 1e6), "v_reset": (-1e6, 1e6),
+    "slots": (2, 16), "antennas": (1, 16), "blocks": (1, 64), "predicted_slots": (1, 15),
+}  # fmt: skip
+"""Smallest and largest value of every number of a configuration; the grid's are the rows of the position tables."""
+
+
 class _Config:
+    def __post_init__(self) -> None:
+        """Every value has its field's type and lies within LIMITS."""
+        for field in fields(cast(Any, self)):
+            self._check(field.name, str(field.type), getattr(self, field.name))
+
+    def _check(self, name: str, kind: str, value: Any) -> None:
+        wanted = {"int": int, "float": (int, float), "float | None": (int, float, NoneType), "str": str, "bool": bool}
+        if kind not in wanted:
+            return
+        if not isinstance(value, wanted[kind]) or (isinstance(value, bool) and kind != "bool"):  # type: ignore[arg-type]
+            raise InputError(f"{type(self).__name__}: {name} is {value!r}, wanted {kind.replace('|', 'or')}")
+        if name in LIMITS and value is not None and not LIMITS[name][0] <= value <= LIMITS[name][1]:
+            low, high = LIMITS[name]
+            raise InputError(f"{type(self).__name__}: {name} is {value!r}, outside {low:g} to {high:g}")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from a plain mapping; an unknown or missing key is an InputError that names it."""
+        """Build from a plain mapping; an unknown, missing or wrong value is an InputError that names it."""
+        if not isinstance(values, Mapping):
+            raise InputError(f"{cls.__name__}: {type(values).__name__} where a table of values is wanted")
         known = {f.name for f in fields(cast(Any, cls))}
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(f"{cls.__name__}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"{cls.__name__}: {error}; add the missing key") from None
+        missing = sorted(f.name for f in fields(cast(Any, cls)) if f.default is MISSING and f.name not in values)
+        if missing:
+            raise InputError(f"{cls.__name__}: {missing[0]!r} is missing; add it")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -53,10 +81,9 @@ class NeuronConfig(_Config):
     v_reset: float | None = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kind not in SPIKING_KINDS + TWIN_KINDS:
             raise InputError(f"neuron kind {self.kind!r} is not one of {', '.join(SPIKING_KINDS + TWIN_KINDS)}")
-        if self.steps < 1 or self.levels < 1:
-            raise InputError(f"neuron steps ({self.steps}) and levels ({self.levels}) must be at least 1")
         if self.tau <= 1:
             raise InputError(f"neuron tau is {self.tau}; SpikingJelly's leaky neurons need tau > 1")
 
@@ -74,6 +101,13 @@ class GridConfig(_Config):
     antennas: int
     blocks: int
     predicted_slots: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.predicted_slots >= self.slots:
+            raise InputError(
+                f"grid of {self.slots} slots cannot predict {self.predicted_slots}: at least one is observed"
+            )
 
     @property
     def tokens(self) -> int:
@@ -102,6 +136,7 @@ class HeadConfig(_Config):
     read_out: str = "query"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.read_out not in ("next", "query"):
             raise InputError(f"head read_out {self.read_out!r} is not one of next, query")
 
@@ -121,6 +156,7 @@ class ModelConfig(_Config):
     head: HeadConfig
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.norm not in ("bn", "ln", "none"):
             raise InputError(f"norm {self.norm!r} is not one of bn, ln, none")
         if self.d % self.heads or self.head.d % self.head.heads:
@@ -129,8 +165,11 @@ class ModelConfig(_Config):
             )
         if self.d % 4:
             raise InputError(f"width {self.d} is not a multiple of 4, which the three position tables need")
-        if self.grid.slots > 16 or self.grid.antennas > 16 or self.grid.blocks > 64:
-            raise InputError("the position tables hold 16 slots, 16 antenna links and 64 resource blocks")
+        weights = self.layers * (4 * self.d**2 + 2 * self.d * self.d_ff)
+        if weights > MOST_WEIGHTS:
+            raise InputError(
+                f"{self.name} would hold {weights:,} weights; {MOST_WEIGHTS:,} is the limit: make it smaller"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as config.json holds them."""
@@ -139,6 +178,8 @@ class ModelConfig(_Config):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Inverse of to_dict."""
+        if not isinstance(values, Mapping):
+            raise InputError(f"ModelConfig: {type(values).__name__} where a table of values is wanted")
         nested = dict(values)
         parts: dict[str, type[_Config]] = {"neuron": NeuronConfig, "grid": GridConfig, "head": HeadConfig}
         for key, part in parts.items():

@@ -142,6 +142,8 @@ def example_pairs(config: ModelConfig, batch: int, seed: int = 0) -> tuple[Patch
 
 
 def _choose(paths: PathSet, links: int, split: str, seed: int) -> NDArray[np.intp]:
+    if links < 1:
+        raise InputError(f"--links is {links}; at least 1 is needed")
     if paths.links < links:
         raise InputError(f"split {split} holds {paths.links} links, {links} were asked for: lower --links")
     return np.sort(np.random.default_rng(seed).permutation(paths.links)[:links])
