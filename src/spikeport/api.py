@@ -56,6 +56,8 @@ __all__ = [
 ]
 
 SAMPLES, SEED, MOST_SAMPLES = 16, 0, 4096
+DEMO_LINKS = 200
+"""Test links a point in the demo, for its three minutes; `evaluate` takes 500."""
 Step = Callable[[str, int, int], None]
 """Progress callback: what, done, of how many."""
 
@@ -81,12 +83,12 @@ def export(
 ) -> Bundle:
     """Convert MODEL for `target`, run the result beside the reference, and write the bundle `out`.
 
-    `precision` defaults to the first of the card's list. `samples` real channels, drawn with `seed`, serve as
+    `precision` defaults to the card's `default_precision`. `samples` real channels, drawn with `seed`, serve as
     calibration and golden inputs. Look at `.parity` of the result: a bundle is written also when it fails.
     """
     card = load_card(target)
     network = load_model(model)
-    chosen = precision or next(iter(card.limits.get("precisions", ("fp32",))))
+    chosen = precision or str(card.limits.get("default_precision", "fp32"))
     patches, truth = _samples(network, samples, seed)
     return converter.export(
         network,
@@ -221,7 +223,7 @@ def report(folders: Sequence[str | Path], *, out: str | Path, title: str | None 
     return make_report([Path(folder) for folder in folders], Path(out), title=title)
 
 
-def demo(out: str | Path = "spikeport-demo", *, links: int = 500, progress: Step = _silent) -> Report:
+def demo(out: str | Path = "spikeport-demo", *, links: int = DEMO_LINKS, progress: Step = _silent) -> Report:
     """The whole flow on the shipped checkpoint and the embedded cities: evaluate, export, check, profile, report.
 
     Raises CheckFailed if any bundle fails its parity.

@@ -7,7 +7,7 @@ from pathlib import Path
 from .output import DEFAULTS, Common, progress, say, show
 
 
-def demo(*, out: Path = Path("spikeport-demo"), links: int = 500, common: Common = DEFAULTS) -> None:
+def demo(*, out: Path = Path("spikeport-demo"), links: int = 200, common: Common = DEFAULTS) -> None:
     """Evaluate, export, check, profile and report the shipped spikewfm-nano on the embedded cities.
 
     Parameters

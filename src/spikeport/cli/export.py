@@ -28,7 +28,7 @@ def export(
     out
         Bundle folder to write.
     precision
-        fp32, fp16 or int8, as the target knows them.
+        fp32, fp16 or int8, as the target knows them; default: the card's own.
     samples
         Real channels for calibration and golden inputs.
     seed
