@@ -11,7 +11,7 @@ from typing import Any, Self
 from spikeport_errors import InputError
 from spikeport_toolkit.files import atomic_folder
 
-from .manifest import MANIFEST, file_entries, manifest_bytes, read_manifest
+from .manifest import MANIFEST, file_entries, manifest_bytes, read_manifest, verify_hashes
 from .parity import ParityReport
 
 
@@ -102,3 +102,9 @@ def _refuse_foreign(folder: Path) -> None:
                 f"{folder} exists and is not a bundle; an export replaces only bundles: choose another --out, "
                 "or remove it yourself"
             ) from None
+        foreign = [fault.name for fault in verify_hashes(folder) if fault.fault == "extra"]
+        if foreign:
+            raise InputError(
+                f"{folder} is a bundle that also holds {foreign[0]}, which an export would remove: move it, or choose "
+                "another --out"
+            )

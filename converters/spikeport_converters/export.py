@@ -17,7 +17,7 @@ from spikeport_errors import InputError, UsageError
 
 from .bundle import Bundle, BundleWriter
 from .jetson import PRECISIONS, write_dense_bundle
-from .manifest import SCHEMA, FileFault, read_manifest, verify_hashes
+from .manifest import MANIFEST, SCHEMA, FileFault, read_manifest, verify_hashes
 from .onnx_parity import onnx_parity
 from .parity import ParityReport
 from .plan import check_patches, model_name, plan
@@ -84,6 +84,8 @@ def export(
     patches = check_patches(patches)
     _check_target(target, patches)
     _check_precision(card, precision)
+    if precision == "int8" and len(patches) < 2:
+        raise InputError("int8 calibrates on at least 2 samples, got 1: take more --samples")
     made = plan(model, patches, card).require()
     with BundleWriter(out_dir) as writer:
         if card.route == "onnx":
@@ -116,7 +118,28 @@ def check(folder: Path | str) -> CheckReport:
     """Verify every hash of a bundle, then run its parity again. Raises InputError where there is no bundle."""
     folder = Path(folder)
     faults = tuple(verify_hashes(folder))
-    return CheckReport(folder, faults, None if faults else _parity(folder, read_manifest(folder)))
+    if faults:
+        return CheckReport(folder, faults, None)
+    manifest = read_manifest(folder)
+    try:
+        for name in _named_files(manifest):
+            if name not in manifest["files"]:
+                raise InputError(f"{folder / MANIFEST} names {name!r}, which is no file of the bundle: export again")
+        return CheckReport(folder, (), _parity(folder, manifest))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{folder / MANIFEST} or a golden file lacks what a bundle holds ({what}): export again"
+        ) from None
+
+
+def _named_files(manifest: Mapping[str, Any]) -> list[Any]:
+    """Every file that a parity run opens because the manifest names it."""
+    if manifest["route"] == "onnx":
+        return [manifest["dense"]["model"], manifest["dense"]["golden"]]
+    hybrid = manifest["hybrid"]
+    islands = [island[key] for island in hybrid["islands"] for key in ("file", "golden")]
+    return [*islands, *(segment["file"] for segment in hybrid["segments"]), "golden/model.npz"]
 
 
 def _parity(folder: Path, manifest: dict[str, Any]) -> ParityReport:

@@ -35,7 +35,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} is not a bundle: it holds no {MANIFEST}; `spikeport export` writes one") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is broken ({error}): export again") from None
     if (
         not isinstance(manifest, dict)
@@ -77,6 +77,8 @@ def verify_hashes(folder: Path) -> list[FileFault]:
     for name, entry in listed.items():
         if name not in present:
             faults.append(FileFault(name, "missing"))
+        elif (folder / name).is_symlink():
+            faults.append(FileFault(name, "a link"))
         elif not isinstance(entry, dict) or _sha256(folder / name) != entry.get("sha256"):
             faults.append(FileFault(name, "changed"))
     return faults + [FileFault(name, "extra") for name in sorted(present - set(listed))]

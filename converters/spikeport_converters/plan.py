@@ -92,7 +92,7 @@ def plan(model: nn.Module, sample: NDArray[np.float32] | None, card: Card) -> Pl
 
         items = nir_plan(model, card)
     else:
-        reason = f"{card.id} is a costing convention, nothing executes on it"
+        reason = f"nothing here writes artefacts for {card.id}: its card is for estimates"
         items = (PlanItem("model", type(model).__name__, REFUSED, "", reason, "use it with `spikeport profile`"),)
     return Plan(model_name(model), card.id, items)
 

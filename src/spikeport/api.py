@@ -274,10 +274,10 @@ def _snrs(text: str) -> tuple[float, ...]:
         values = [float(part) for part in text.split(":")]
     except ValueError:
         values = []
-    if len(values) == 1 and np.isfinite(values[0]):
-        return (values[0],)
-    if len(values) != 3 or not np.isfinite(values).all() or values[2] <= 0 or values[1] < values[0]:
-        raise UsageError(f"--snr {text!r} is not low:high:step in dB (as -10:30:5), nor one number")
+    if len(values) == 1:
+        values = [values[0], values[0], 1.0]
+    if len(values) != 3 or not -100 <= values[0] <= values[1] <= 100 or not 1e-3 <= values[2] <= 200:
+        raise UsageError(f"--snr {text!r} is not low:high:step in dB within -100 to 100 (as -10:30:5), nor one number")
     count = int((values[1] - values[0]) / values[2] + 1e-9) + 1
     if count > 100:
         raise UsageError(f"--snr {text!r} asks for {count} points; 100 is the limit: take a larger step")

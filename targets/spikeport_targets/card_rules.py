@@ -16,6 +16,8 @@ from .quantity import BASES, Constant
 
 ROUTES = ("onnx", "nir", "estimate")
 CLASSES = ("gpu", "event", "convention", "simulator")
+PREFIX_UNITS = {"e_": "J", "t_": "s", "p_": "W"}
+"""What a constant is in, by the first letters of its name."""
 SI_UNITS = (
     "J", "s", "W", "V", "A", "K", "m", "Hz", "B", "bit", "FLOP", "MAC", "op", "synop", "spike", "neuron", "step", "1",
 )  # fmt: skip
@@ -69,6 +71,8 @@ class _Reader:
             return [self.plain(f"{key}[{i}]", v) for i, v in enumerate(value)]
         if not isinstance(value, str | int | float | bool):
             self.fail(key, f"is a {type(value).__name__}", "use text, numbers, booleans, lists or tables")
+        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value < math.inf:
+            self.fail(key, f"is {value!r}", "a limit is a positive number")
         return value
 
     def unit(self, key: str, value: Any) -> str:
@@ -107,14 +111,19 @@ class _Reader:
                 self.fail(
                     key, "lacks low, nominal or high", "give all three, or `unknown = true` if nobody published it"
                 )
+            if low < 0:
+                self.fail(f"{key}.low", f"is {low:g}, below 0", "energies, times, powers and rates are not negative")
             if not low <= nominal <= high:
                 self.fail(f"{key}.nominal", f"is {nominal:g}, outside [{low:g}, {high:g}]", "correct the interval")
+        prefix, unit = key.rsplit(".", 1)[-1][:2], self.unit(f"{key}.unit", values["unit"])
+        if prefix in PREFIX_UNITS and not re.match(rf"{PREFIX_UNITS[prefix]}([/ *]|$)", unit):
+            self.fail(f"{key}.unit", f"is {unit!r}", f"a constant named {prefix}... is in {PREFIX_UNITS[prefix]}")
         return Constant(
             name=key.rsplit(".", 1)[-1],
             low=low,
             nominal=nominal,
             high=high,
-            unit=self.unit(f"{key}.unit", values["unit"]),
+            unit=unit,
             basis=self.text(f"{key}.basis", values["basis"], BASES),  # type: ignore[arg-type]
             source=self.sources(f"{key}.source", values["source"]),
             conditions=self.text(f"{key}.conditions", values["conditions"]) if "conditions" in values else "",

@@ -54,6 +54,13 @@ def test_a_prediction_that_is_not_finite_is_refused() -> None:
         evaluate("broken", {"broken": ("model", broken)}, CONFIG.grid, snrs_db=(0,), links=4)
 
 
+def test_a_model_cannot_take_a_baselines_name_or_another_shape() -> None:
+    with pytest.raises(InputError, match="the name of a baseline"):
+        evaluate("wiener", {"wiener": ("model", lambda patches: patches)}, CONFIG.grid, snrs_db=(0,), links=4)
+    with pytest.raises(InputError, match="predicts"):
+        evaluate("echo", {"echo": ("model", lambda patches: patches)}, CONFIG.grid, snrs_db=(0,), links=4)
+
+
 def test_more_links_than_there_are_is_refused() -> None:
     with pytest.raises(InputError, match="lower --links"):
         evaluate("none", {}, CONFIG.grid, snrs_db=(0,), links=5000)

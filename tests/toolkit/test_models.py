@@ -122,3 +122,19 @@ def test_a_factory_in_a_file_gives_its_module(tmp_path) -> None:  # type: ignore
     file.write_text("import no_such_package\n")
     with pytest.raises(InputError, match="no_such_package"):
         load_model(f"{file}:make")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise ValueError('no')", "ValueError: no"),
+        ("import sys; sys.exit(0)", "SystemExit"),
+        ("return torch.nn.Linear(2, 2).half()", "single precision"),
+        ("m = torch.nn.Linear(2, 2); m.weight.data[0, 0] = float('nan'); return m", "not finite"),
+    ],
+)
+def test_a_factory_that_fails_is_blamed_by_name(tmp_path, body: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "theirs.py"
+    file.write_text(f"import torch\ndef make():\n    {body}\n")
+    with pytest.raises(InputError, match=says):
+        load_model(f"{file}:make")

@@ -56,6 +56,42 @@ def test_a_killed_run_resumes_to_the_same_weights(
         assert torch.equal(value, resumed[key]), key
 
 
+def test_a_state_of_another_recipe_or_a_damaged_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SAVE_EVERY", 1)
+
+    def kill(progress: loop.Progress) -> None:
+        if progress.step == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        loop.train(TINY, tmp_path / "c", report=kill)
+    with pytest.raises(InputError, match="another recipe"):
+        loop.train(dataclasses.replace(TINY, seed=4), tmp_path / "c", resume=True)
+    state = tmp_path / "c.training.safetensors"
+    state.write_bytes(state.read_bytes()[:-50])
+    with pytest.raises(InputError, match="remove it and start again"):
+        loop.train(TINY, tmp_path / "c", resume=True)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_run_that_diverges_writes_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "prediction_loss", lambda *_: torch.tensor(torch.nan))
+    with pytest.raises(InputError, match="not finite"):
+        loop.train(TINY, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lr": float("nan")}, {"lr": "x"}, {"batch": 2.5}, {"mask_ratio": 2.0}, {"clip": 0}, {"snr_db": (5.0, -5.0)},
+     {"snr_db": (float("inf"), 1.0)}, {"regimes": ("R9",)}, {"regimes": ()}, {"freeze_backbone": "yes"},
+     {"steps": True}],
+)  # fmt: skip
+def test_a_stage_out_of_range_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="recipe: "):
+        dataclasses.replace(TINY.stages[0], **change)  # type: ignore[arg-type]
+
+
 def test_a_finished_run_leaves_only_the_checkpoint(tmp_path: Path) -> None:
     loop.train(TINY, tmp_path / "c", max_steps=1)
     assert [p.name for p in tmp_path.iterdir()] == ["c"]

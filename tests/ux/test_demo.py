@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from spikeport.cli.app import run
+from spikeport_converters.manifest import manifest_bytes
 
 LINKS = "16"
 
@@ -53,7 +54,35 @@ def test_check_passes_then_names_a_changed_byte(
         file.write_bytes(whole)
 
 
+@pytest.mark.parametrize(
+    ("route", "key", "value"),
+    [("jetson-orin-nano-fp16", "dense", {"model": "../evil.onnx", "golden": "golden/model.npz", "layers": []}),
+     ("jetson-orin-nano-fp16", "dense", None), ("snntorch-fp32", "hybrid", {}), ("snntorch-fp32", "runtime", 3)],
+)  # fmt: skip
+def test_a_forged_manifest_reaches_no_file_outside(
+    demo: Path, tmp_path: Path, route: str, key: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / route
+    shutil.copytree(demo / route, bundle)
+    shutil.copy(bundle / "golden" / "model.npz", tmp_path / "evil.onnx")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_bytes(manifest_bytes({**manifest, key: value}))
+    assert run(["check", str(bundle)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_an_export_keeps_what_a_user_put_beside_the_bundle(
+    demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "mine"
+    shutil.copytree(demo / "snntorch-fp32", bundle)
+    (bundle / "notes.txt").write_text("mine")
+    assert run(["export", "spikewfm-nano", "--target", "snntorch", "--out", str(bundle), "-q"]) == 2
+    assert "notes.txt" in capsys.readouterr().err
+    assert (bundle / "notes.txt").read_text() == "mine"
+
+
 def test_the_report_says_what_was_run(demo: Path) -> None:
     text = (demo / "report.md").read_text()
-    for word in ("spikewfm-nano", "wiener", "jetson-orin-nano", "loihi2", "cmos45", "estimated", "simulated"):
+    for word in ("spikewfm-nano", "Wiener", "jetson-orin-nano", "Loihi 2", "45 nm", "estimated", "simulated"):
         assert word in text

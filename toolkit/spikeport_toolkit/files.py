@@ -32,7 +32,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling folder; on success it takes the place of `path` (an older one is removed last)."""
-    path = path.absolute()
+    path = path.resolve()
+    if path == Path.cwd() or path in Path.cwd().parents:
+        raise InputError(f"{path} is the working folder or above it; name a new folder inside it")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

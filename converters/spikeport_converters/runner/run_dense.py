@@ -254,7 +254,8 @@ def run(options: argparse.Namespace) -> bool:
     if grid is None:
         raise StopError("this model has no channel grid in its configuration: feed it patches instead")
     predicted = predict_channel(network, np.load(options.channel), grid)
-    np.save(options.out, predicted)
+    with options.out.open("wb") as file:  # np.save on a name would append .npy
+        np.save(file, predicted)
     print(f"{options.out}: predicted slot {list(predicted.shape)}, complex64 [batch, time, antenna, frequency]")
     return True
 
@@ -269,9 +270,11 @@ def main() -> int:
     parser.add_argument("--trtexec", action="store_true", help="print the trtexec line and stop")
     try:
         return 0 if run(parser.parse_args()) else 1
-    except (StopError, OSError, ValueError) as error:
+    except StopError as error:
         print(f"run.py: {error}", file=sys.stderr)
-        return 2
+    except Exception as error:  # a damaged file or a runtime's own refusal: exit 1 is kept for outputs that differ
+        print(f"run.py: {type(error).__name__}: {error}: check the bundle's files and the input", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

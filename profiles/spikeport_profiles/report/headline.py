@@ -117,8 +117,9 @@ def _absent(command: str, run: dict[str, Any]) -> str:
 
 
 def _untrained(runs: list[dict[str, Any]]) -> list[str]:
-    names = dict.fromkeys(run["model"]["name"] for run in runs if run["model"]["trained"] is False)
-    return [f"{name} has untrained weights: its accuracy and spike rates say nothing." for name in names]
+    parts = [part for run in runs for part in (run["model"], run["twin"]) if part]
+    names = dict.fromkeys(part["name"] for part in parts if part["trained"] is False)
+    return [f"{name} has untrained weights: its accuracy, spike rates and costs say nothing." for name in names]
 
 
 def _accuracy_limits(evaluations: list[dict[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from .output import DEFAULTS, Common, show
@@ -19,4 +20,6 @@ def check(folder: Path, *, common: Common = DEFAULTS) -> int:
 
     result = api.check(folder)
     show(result, common)
+    if not result and common.quiet:
+        print(f"error: {folder} does not hold:\n{result.summary()}", file=sys.stderr)
     return 0 if result else 1

@@ -74,6 +74,8 @@ class PathSet:
             value = np.asarray(getattr(self, field))
             if value.shape != want:
                 raise InputError(f"{name}: {field} has shape {value.shape}, wanted {want}: generate it again")
+            if value.dtype.kind not in ("c" if field == "a" else "iuf"):
+                raise InputError(f"{name}: {field} holds {value.dtype}, wanted numbers: generate it again")
             if not np.isfinite(value).all():
                 raise InputError(f"{name}: {field} holds NaN or infinity: drop those users or generate it again")
         if not (np.isfinite(self.carrier_hz) and self.carrier_hz > 0):

@@ -64,7 +64,17 @@ def load_paths(path: Path) -> list[PathSet]:
             arrays = {k: archive[k] for k in archive.files}
         version = int(arrays["version"])
         sets = _split(arrays) if version == _VERSION else []
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        IndexError,
+        OverflowError,
+    ) as error:
         raise InputError(
             f"{path} is truncated, corrupt or no path file ({error}): fetch or generate it again"
         ) from error

@@ -30,7 +30,10 @@ def save_checkpoint(
     if half:
         state = {k: v.half() if _is_weight(k, v) else v for k, v in state.items()}
     with atomic_folder(folder) as temporary:
-        save_file(state, temporary / WEIGHTS)
+        try:
+            save_file(state, temporary / WEIGHTS)
+        except SafetensorError as error:
+            raise InputError(f"{folder} cannot be written ({error}): check the free space") from None
         (temporary / WEIGHTS).chmod(0o644)
         write_json(temporary / CONFIG, model.config.to_dict())
         for name, text in (extra or {}).items():
@@ -59,6 +62,8 @@ def load_checkpoint(folder: Path) -> ChannelPredictor:
             raise InputError(
                 f"{path}: {key} holds values that are not finite; train again or use an earlier checkpoint"
             )
+        if key.endswith("running_var") and (value < 0).any():
+            raise InputError(f"{path}: {key} holds a negative variance; train again or use an earlier checkpoint")
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ def list_models() -> list[ModelInfo]:
 
 
 def is_trained(model: str) -> bool:
-    """True when MODEL comes with trained weights: a shipped preset or a checkpoint folder."""
-    return (SHIPPED / model / CONFIG).is_file() if model in presets() else (Path(model) / CONFIG).is_file()
+    """False for a preset without shipped weights, the only MODEL that is known to be untrained."""
+    return model not in presets() or (SHIPPED / model / CONFIG).is_file()
 
 
 def load_model(model: str) -> nn.Module:
@@ -89,17 +90,35 @@ def _from_factory(path: Path, factory: str) -> nn.Module:
     assert spec is not None
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
-    try:
+    sys.modules[path.stem] = module
+    with redirect_stdout(sys.stderr), _blaming(f"{path} could not be imported"):
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own file: whatever it raises is shown as its error, not ours
-        raise InputError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
     make = getattr(module, factory, None)
     if not callable(make):
         raise UsageError(f"{path} has no function {factory!r}; MODEL is file.py:factory")
-    built = make()
+    with redirect_stdout(sys.stderr), _blaming(f"{path}:{factory} failed"):
+        built = make()
+        if isinstance(built, nn.Module):
+            built.eval()
     if not isinstance(built, nn.Module):
         raise InputError(f"{path}:{factory} returned {type(built).__name__}, not a torch.nn.Module")
-    return built.eval()
+    for name, value in (*built.named_parameters(), *built.named_buffers()):
+        if value.is_floating_point() and value.dtype != torch.float32:
+            raise InputError(
+                f"{path}:{factory}: {name} is {value.dtype}; return the model in single precision (.float())"
+            )
+        if not torch.isfinite(value).all():
+            raise InputError(f"{path}:{factory}: {name} holds values that are not finite: repair the weights")
+    return built
+
+
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Whatever the user's own file raises, exits included, is shown as its error, not ours."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 @contextmanager

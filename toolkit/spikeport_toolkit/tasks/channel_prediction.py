@@ -16,7 +16,7 @@ from ..baselines.wiener import wiener
 from ..data.patches import Patches, channel_from_patches
 from ..data.sampler import CARRIER_BLOCKS, Batch, draw, embedded_split
 from ..data.schema import PathSet
-from ..models.config import SYMBOLS_PER_SLOT, GridConfig, ModelConfig
+from ..models.config import PATCH_VALUES, SYMBOLS_PER_SLOT, GridConfig, ModelConfig
 
 REGIMES = ("R1", "R2")
 SPLITS = ("in-domain", "unseen")
@@ -98,6 +98,9 @@ def evaluate(
     (default: the embedded cities); `links` of each are drawn once and serve at every SNR and regime.
     Raises InputError when a split holds fewer links, or a prediction is not finite.
     """
+    clash = {"last-value", "wiener"} & set(predictors)
+    if clash:
+        raise InputError(f"a model is called {min(clash)!r}, the name of a baseline: rename its folder")
     splits = splits or {name: embedded_split(name) for name in SPLITS}
     methods = {**predictors, "last-value": ("baseline", None), "wiener": ("baseline", None)}
     total, done = len(regimes) * len(splits) * len(snrs_db), 0
@@ -162,7 +165,11 @@ def _batches(
 def _predict(name: str, predict: Predict | None, batch: Batch, grid: GridConfig, snr: float) -> NDArray[np.complex64]:
     observed = batch.observed.shape[1]
     if predict is not None:
-        return channel_from_patches(predict(batch.patches()), grid.antennas, grid.blocks) * batch.scale
+        patches = predict(batch.patches())
+        wanted = (len(batch.clean), grid.tokens - grid.observed_tokens, PATCH_VALUES)
+        if patches.shape != wanted:
+            raise InputError(f"{name} predicts {[*patches.shape]}, wanted {[*wanted]} [batch, predicted token, 336]")
+        return channel_from_patches(patches, grid.antennas, grid.blocks) * batch.scale
     times = batch.times_s[:observed], batch.times_s[observed:]
     if name == "last-value":
         return last_value(batch.observed, SYMBOLS_PER_SLOT * grid.predicted_slots)

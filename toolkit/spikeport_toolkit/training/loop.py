@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -54,6 +55,8 @@ def train(
     A state file beside it lets a killed run go on with `resume`, to the same weights bit for bit on the same
     machine and number of threads. `max_steps` shortens every stage. Raises InputError when `out` holds something.
     """
+    if not out.name:
+        raise InputError(f"{out} cannot be a checkpoint folder; name a new folder")
     state_file = out.with_name(f"{out.name}.training.safetensors")
     log_file = out.with_name(f"{out.name}.training.jsonl")
     if out.exists():
@@ -63,12 +66,17 @@ def train(
     torch.manual_seed(recipe.seed)
     model = ChannelPredictor(preset(recipe.model).config)
     stages = [_shortened(stage, max_steps) for stage in recipe.stages]
+    identity = hashlib.sha256(repr((recipe.model, recipe.seed, stages)).encode()).hexdigest()
     first_stage, first_step = 0, 0
     optimiser = _optimiser(model, stages[0])
     if resume and state_file.exists():
-        first_stage = int(load_state(state_file, model, None)["stage"])
+        first_stage, _ = load_state(state_file, model, None, recipe=identity)
+        if not 0 <= first_stage < len(stages):
+            raise InputError(f"{state_file} is at stage {first_stage} of {len(stages)}: remove it and start again")
         optimiser = _optimiser(model, stages[first_stage])
-        first_step = int(load_state(state_file, model, optimiser)["step"])
+        _, first_step = load_state(state_file, model, optimiser, recipe=identity)
+        if not 0 <= first_step < stages[first_stage].steps:
+            raise InputError(f"{state_file} is at step {first_step}, beyond its stage: remove it and start again")
     else:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log_file.write_text("")
@@ -84,9 +92,10 @@ def train(
                     log({"stage": stage.objective, "step": step + 1, "loss_db": _db(loss), "spike_rate": rate})
                 report(Progress(stage.objective, done, total, _db(loss), rate))
                 if (step + 1) % SAVE_EVERY == 0 and step + 1 < stage.steps:
-                    save_state(state_file, model, optimiser, stage=index, step=step + 1)
+                    save_state(state_file, model, optimiser, recipe=identity, stage=index, step=step + 1)
         if index + 1 < len(stages):
-            save_state(state_file, model, _optimiser(model, stages[index + 1]), stage=index + 1, step=0)
+            following = _optimiser(model, stages[index + 1])
+            save_state(state_file, model, following, recipe=identity, stage=index + 1, step=0)
     round_to_half(model)
     save_checkpoint(model, out, half=True, extra={"recipe.toml": recipe.text, "log.jsonl": log_file.read_text()})
     state_file.unlink(missing_ok=True)
@@ -112,6 +121,10 @@ def _steps(
             loss = masked_loss(model.backbone, batch, stage.mask_ratio, rng)
         else:
             loss = prediction_loss(model, batch)
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"the loss of stage {stage.objective!r} is not finite at step {step + 1}: lower lr or clip"
+            )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), stage.clip)

@@ -14,6 +14,11 @@ from spikeport_errors import InputError, unknown_name
 from ..models.presets import preset
 
 OBJECTIVES = ("masked", "prediction")
+REAL = (int, float)
+RANGES: dict[str, tuple[Any, float, float]] = {
+    "steps": (int, 1, 1e7), "batch": (int, 2, 65_536), "lr": (REAL, 1e-9, 10), "warmup": (int, 0, 1e6),
+    "weight_decay": (REAL, 0, 10), "clip": (REAL, 1e-6, 1e6), "mask_ratio": (REAL, 0.02, 0.98),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,19 @@ class Stage:
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
             raise InputError(f"recipe: objective {self.objective!r} is not one of {', '.join(OBJECTIVES)}")
-        if self.steps < 1 or self.batch < 2 or self.lr <= 0:
-            raise InputError(
-                f"recipe: steps ({self.steps}) must be >= 1, batch ({self.batch}) >= 2 and lr ({self.lr}) positive"
-            )
+        for name, (kind, low, high) in RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                raise InputError(f"recipe: {name} is {value!r}, wanted {low:g} to {high:g}")
+        snr = self.snr_db
+        if not (isinstance(snr, tuple) and len(snr) == 2 and all(isinstance(v, int | float) for v in snr)):
+            raise InputError(f"recipe: snr_db is {snr!r}, wanted [low, high] in dB")
+        if not -100 <= snr[0] <= snr[1] <= 100:
+            raise InputError(f"recipe: snr_db is {list(snr)}, wanted low <= high within -100 to 100 dB")
+        if not isinstance(self.regimes, tuple) or not self.regimes or not set(self.regimes) <= {"R1", "R2"}:
+            raise InputError(f"recipe: regimes is {self.regimes!r}, wanted a list of R1, R2 or both")
+        if not isinstance(self.freeze_backbone, bool):
+            raise InputError(f"recipe: freeze_backbone is {self.freeze_backbone!r}, wanted true or false")
 
 
 @dataclass(frozen=True)
@@ -89,10 +103,19 @@ def _recipe(name: str, table: Mapping[str, Any], text: str) -> Recipe:
         raise InputError(
             f"recipe {name}: {sorted(missing)[0]!r} is missing; a recipe has model, seed and [[stage]] tables"
         )
+    if not isinstance(table["model"], str) or not isinstance(table["stage"], list) or not table["stage"]:
+        raise InputError(f"recipe {name}: model is a preset's name, and there is at least one [[stage]]")
+    if isinstance(table["seed"], bool) or not isinstance(table["seed"], int) or not 0 <= table["seed"] < 2**32:
+        raise InputError(f"recipe {name}: seed is {table['seed']!r}, wanted 0 to 2^32 - 1")
+    extra = sorted(set(table) - {"model", "seed", "stage", "summary"})
+    if extra:
+        raise InputError(f"recipe {name}: unknown key {extra[0]!r}; a recipe has model, seed, summary and [[stage]]")
     preset(table["model"])
     known = {f.name for f in fields(Stage)}
     stages = []
     for stage in table["stage"]:
+        if not isinstance(stage, Mapping):
+            raise InputError(f"recipe {name}: a stage is a [[stage]] table, not {stage!r}")
         unknown = sorted(set(stage) - known)
         if unknown:
             raise InputError(f"recipe {name}: unknown key {unknown[0]!r}; a stage has {', '.join(sorted(known))}")
@@ -103,4 +126,4 @@ def _recipe(name: str, table: Mapping[str, Any], text: str) -> Recipe:
             stages.append(Stage(**values))
         except TypeError as error:
             raise InputError(f"recipe {name}: {error}") from None
-    return Recipe(name, table.get("summary", ""), table["model"], int(table["seed"]), tuple(stages), text)
+    return Recipe(name, table.get("summary", ""), table["model"], table["seed"], tuple(stages), text)
