@@ -10,7 +10,7 @@ from .numbers import decibel_text
 _REGIMES = {"R1": "R1, contiguous slots", "R2": "R2, slots 5 ms apart"}
 _SPLITS = {"in-domain": "training cities", "unseen": "unseen cities"}
 _LABELS = {"last-value": "last value", "wiener": "robust Wiener"}
-_ASIDES = {"wiener": ", which is not trained and is told the SNR,"}
+_ASIDES = {"wiener": ", a fixed filter that is told the SNR,"}
 EQUAL_DB = 0.05
 """Smaller differences would be printed as 0.0 dB and count as equal."""
 

@@ -71,7 +71,7 @@ def _accuracy(run: dict[str, Any]) -> list[str]:
     values = "; ".join(f"{decibel_text(nmse)} dB in {place}" for (_, nmse), place in points)
     return [
         f"NMSE at {snrs} dB SNR: {values} ({section['kind']}, {section['links']} links a point).",
-        *_duel(section, "ahead", "Robust Wiener, an untrained filter that is told the SNR, beats the network"),
+        *_duel(section, "ahead", "Robust Wiener, a fixed filter that is told the SNR, beats the network"),
         *_duel(section, "behind", "The network beats robust Wiener"),
     ]
 
