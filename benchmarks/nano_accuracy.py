@@ -21,9 +21,9 @@ def main() -> None:
         f"Written by `benchmarks/nano_accuracy.py`. {METRIC};",
         f"{LINKS} links a point, seed {result.seed}, {result.data}.",
         "R1: contiguous slots. R2: slots 5 ms apart. Simulated channels, speeds U(0.1, 5) m/s, 3.5 GHz; `in-domain`:",
-        "held-out users of the seven training cities. `wiener` is a fixed filter that is told the SNR; one number of its",
-        "prior, the mean excess delay, was chosen from four on the training cities. `last-value` repeats the last noisy",
-        "symbol. One training seed.",
+        "held-out users of the seven training cities. `wiener` is a fixed filter that is told the SNR; one number of",
+        "its prior, the mean excess delay, was chosen from four on the training cities. `last-value` repeats the last",
+        "noisy symbol. One training seed.",
     ]
     for place in places:
         curves = {c.method: c for c in result.curves if (c.regime, c.split) == place}

@@ -178,7 +178,7 @@ def test_markdown_tables_have_as_many_cells_in_every_row(two: Report) -> None:
 
 def test_where_wiener_beats_the_network_the_report_says_so_first(document: dict[str, Any]) -> None:
     r1, _, r2, _ = document["runs"][0]["accuracy"]["panels"]
-    assert "Robust Wiener, which is not trained and is told the SNR, beats spikewfm-nano at every SNR" in str(r1)
+    assert "Robust Wiener, a fixed filter that is told the SNR, beats spikewfm-nano at every SNR" in str(r1)
     assert "beats spikewfm-nano at 20 to 30 dB SNR, by 0.7 to 4.7 dB" in str(r2["findings"])
     accuracy = next(p for p in document["headline"][0]["points"] if p["topic"] == "Accuracy")
     assert any("beats the network in R1 in-domain at every SNR, by 2.0 to 22.0 dB" in s for s in accuracy["sentences"])
