@@ -10,7 +10,7 @@ from spikeport_profiles.report import Report
 
 from . import api
 
-MODEL, TWINS = "spikewfm-nano", ("spikewfm-nano-relu",)
+MODEL, TWINS = "spikewfm-nano", ("spikewfm-nano-relu", "spikewfm-nano-qrelu")
 BUNDLES = (("jetson-orin-nano", "fp16"), ("jetson-orin-nano", "int8"), ("snntorch", "fp32"), ("norse", "fp32"))
 TARGETS = ("jetson-orin-nano", "loihi2", "cmos45")
 

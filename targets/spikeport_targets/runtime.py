@@ -117,7 +117,9 @@ def installed(package: str, tested: str, extra: str) -> Availability:
     try:
         found = version(package)
     except PackageNotFoundError:
-        return Availability(False, f"{package} is not installed", f"pip install 'spikeport[{extra}]'")
+        return Availability(
+            False, f"{package} is not installed", f"pip install {package}=={tested} (the extra [{extra}])"
+        )
     note = "" if found == tested else f", tested with {tested}"
     return Availability(True, f"{package} {found}{note}")
 

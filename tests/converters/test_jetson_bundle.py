@@ -128,7 +128,12 @@ def test_the_runner_predicts_the_channel_that_torch_predicts(bundles, nano, tmp_
 
 @pytest.mark.parametrize(
     ("channel", "message"),
-    [(np.ones((1, 42, 3, 48), np.complex64), "this model takes"), (np.full((1, 42, 4, 48), np.nan), "not finite")],
+    [
+        (np.ones((1, 42, 3, 48), np.complex64), "this model takes"),
+        (np.full((1, 42, 4, 48), np.nan, np.complex64), "not finite"),
+        (np.ones((1, 42, 4, 48)), "complex"),
+        (np.ones((0, 42, 4, 48), np.complex64), "at least one sample"),
+    ],
 )
 def test_the_runner_refuses_a_channel_that_does_not_fit(bundles, tmp_path, channel, message):
     np.save(tmp_path / "in.npy", channel)

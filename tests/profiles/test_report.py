@@ -363,3 +363,12 @@ def test_the_summary_figure_asks_for_a_whole_run(document: dict[str, Any]) -> No
 )
 def test_numbers_are_printed_with_unit_and_three_digits(text: str, wanted: str) -> None:
     assert text == wanted
+
+
+def test_a_folder_that_mixes_models_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", "spikewfm-nano")
+    file = tmp_path / "run" / "evaluation.json"
+    file.write_text(file.read_text().replace('"model": "spikewfm-nano"', '"model": "my-nano"'))
+    with pytest.raises(InputError, match="mixes models"):
+        report([tmp_path / "run"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -64,7 +64,7 @@ def test_a_missing_simulator_names_the_extra(name, monkeypatch, tmp_path):
 
     monkeypatch.setattr(registry, "version", absent)
     assert not get_runtime(name).available()
-    with pytest.raises(MissingDependencyError, match=r"spikeport\[sim\]"):
+    with pytest.raises(MissingDependencyError, match=r"extra \[sim\]"):
         get_runtime(name).run(tmp_path / "a.nir", {})
 
 

@@ -59,6 +59,10 @@ def predict_channel(network: Any, channel: Any, grid: dict[str, int]) -> Any:
         raise StopError(
             f"the channel is {list(channel.shape)}; this model takes [batch, {observed}, {wanted[0]}, {wanted[1]}]"
         )
+    if channel.dtype.kind != "c" or len(channel) == 0:
+        raise StopError(
+            f"the channel is {channel.dtype} of {len(channel)} samples; it takes complex values, at least one sample"
+        )
     channel = channel[:, :observed].astype(np.complex64)
     power = np.mean(np.abs(channel) ** 2, axis=(1, 2, 3), keepdims=True, dtype=np.float64)
     scale = np.sqrt(power).astype(np.float32)

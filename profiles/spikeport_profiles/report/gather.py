@@ -47,12 +47,30 @@ def _read(folder: Path, name: str) -> Run:
             f"run folder {folder} holds no evaluation.json, profile.json or bundle; make one with "
             f"`spikeport evaluate MODEL --out {folder}` or `spikeport profile MODEL --target ID --out {folder}`"
         )
-    return Run(
+    run = Run(
         name,
         _load(evaluation, Evaluation) if evaluation.exists() else None,
         _load(profile, Profile) if profile.exists() else None,
         bundles,
     )
+    _require_one_model(folder, run)
+    return run
+
+
+def _require_one_model(folder: Path, run: Run) -> None:
+    """InputError where the parts of a run folder speak of different models."""
+    named = {f"{name}/manifest.json": manifest["model"]["name"] for name, manifest in run.bundles.items()}
+    if run.evaluation:
+        named["evaluation.json"] = run.evaluation["model"]
+    if run.profile:
+        named["profile.json"] = run.profile["model"]["name"]
+    first, *others = named.items()
+    for file, model in others:
+        if model != first[1]:
+            raise InputError(
+                f"run folder {folder} mixes models: {first[0]} is of {first[1]}, {file} of {model}; "
+                "give each model a folder of its own"
+            )
 
 
 def _load(file: Path, schema: type[BaseModel]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from .output import DEFAULTS, Common, progress, show
+from .output import DEFAULTS, Common, progress, say, show
 
 
 def evaluate(
@@ -44,9 +45,14 @@ def evaluate(
         Seed of links, motion and noise.
     """
     from spikeport import api
+    from spikeport_toolkit.models.load import is_trained
 
     with progress(common) as advance:
         result = api.evaluate(
             model, out=out, task=task, snr=snr, compare=compare, data=data, links=links, seed=seed, progress=advance
         )
     show(result, common)
+    if not is_trained(model):
+        print(f"note: {model} ships no trained weights: these figures are those of random weights", file=sys.stderr)
+    if out is not None:
+        say(f"\nwrote {out / 'evaluation.json'}; next: spikeport report {out}", common)

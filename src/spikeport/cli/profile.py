@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .output import DEFAULTS, Common, progress, show
+from .output import DEFAULTS, Common, progress, say, show
 
 
 def profile(
@@ -49,3 +49,5 @@ def profile(
         )
         advance(f"profile {model}", 1, 1)
     show(result, common)
+    if out is not None:
+        say(f"\nwrote {out / 'profile.json'}; next: spikeport report {out}", common)

@@ -45,4 +45,4 @@ def train(
         folder = api.train(recipe, out=out, resume=resume, max_steps=max_steps, progress=tell)
     if common.json:
         print(json.dumps({"checkpoint": str(folder)}))
-    say(f"wrote {folder}; next: spikeport evaluate {folder} --out run", common)
+    say(f"wrote {folder}; next: spikeport evaluate {folder} --out {folder}-run", common)

@@ -11,6 +11,7 @@ neuron) and SpikingJelly's own sj_tau, sj_decay_input, sj_v_threshold, sj_v_rese
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -292,6 +293,10 @@ def run_hybrid(folder: Path, hybrid: Mapping[str, Any], patches: Array, run: Cal
 
 def main() -> int:
     """Compare every island with its golden run, then run the whole model; exit 0 if all hold, 1 if not, 2 on error."""
+    parser = argparse.ArgumentParser(
+        description="Run every island of this bundle on its golden input; takes no options."
+    )
+    parser.parse_args()
     folder = Path(__file__).resolve().parent
     try:
         held = [_island_holds(folder, path) for path in sorted((folder / "spiking").glob("*.nir"))]

@@ -73,7 +73,7 @@ def import_sionna_rt() -> tuple[Any, Any]:
         return import_module("sionna.rt"), mitsuba
     except ImportError as error:
         raise MissingDependencyError(
-            f"ray tracing needs sionna-rt 2.2.0 ({error}): pip install 'spikeport[rt]'"
+            f"ray tracing needs sionna-rt 2.2.0 ({error}): pip install sionna-rt==2.2.0 (the extra [rt])"
         ) from error
 
 
