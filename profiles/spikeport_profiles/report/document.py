@@ -13,6 +13,7 @@ from .comparison import comparison
 from .costs import cost_section
 from .gather import Run
 from .headline import headline, limits
+from .numbers import plural
 from .sparsity import layer_section, sparsity_section
 
 SCHEMA = "spikeport.report/1"
@@ -73,7 +74,20 @@ def _model(run: Run) -> dict[str, Any]:
         "trained": model["trained"],
         "steps": counts["steps"],
         "levels": counts["levels"],
+        "inference": _inference(model.get("config")),
     }
+
+
+def _inference(config: dict[str, Any] | None) -> str | None:
+    """What one inference reads and gives, from the model's token grid."""
+    grid = (config or {}).get("grid")
+    if not grid:
+        return None
+    seen, next_slots = grid["slots"] - grid["predicted_slots"], grid["predicted_slots"]
+    return (
+        f"One inference reads {seen} slots of 14 symbols x {grid['antennas']} antenna links x {12 * grid['blocks']} "
+        f"subcarriers (30 kHz apart) and predicts the next {plural(next_slots, 'slot')}, batch 1"
+    )
 
 
 def _version() -> str:

@@ -54,7 +54,8 @@ def _model(run: dict[str, Any]) -> str:
     if model["steps"] is not None:
         text += f"; {plural(model['steps'], 'time step')}, {plural(model['levels'], 'spike level')} a step"
     trained = {True: "trained weights", False: "UNTRAINED weights", None: "weights of unknown training"}
-    return f"{text}; {trained[model['trained']]}."
+    inference = f" {model['inference']}." if model["inference"] else ""
+    return f"{text}; {trained[model['trained']]}.{inference}"
 
 
 def _accuracy(run: dict[str, Any]) -> list[str]:

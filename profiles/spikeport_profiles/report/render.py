@@ -11,6 +11,7 @@ from markupsafe import Markup
 from . import numbers
 from .accuracy import snr_text
 from .figures import page_figures
+from .reading import READING_GUIDE
 from .sparsity import COUNTS
 
 _COUNT_LABELS = dict(zip(COUNTS, (
@@ -41,6 +42,7 @@ def _environment() -> Environment:
         loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.do"],
     )  # fmt: skip
+    environment.globals["reading_guide"] = READING_GUIDE
     environment.filters |= {
         "quantity": numbers.quantity_text,
         "nominal": numbers.nominal_text,
