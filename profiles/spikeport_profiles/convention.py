@@ -5,6 +5,7 @@ E = e_MAC * MACs on analog input + e_AC * SynOps,   e_MAC = e_mul + e_add,   e_A
 
 from __future__ import annotations
 
+from .bare import Counts
 from .costs import Costs
 from .counts import Trace
 from .montecarlo import Draws
@@ -18,13 +19,17 @@ NOTES = (
 )
 
 
-def convention_costs(trace: Trace, draws: Draws, precision: str) -> Costs:
-    """Energy of `trace` by the table of `precision` ('fp32' | 'fp16' | 'int8'); no latency exists."""
+def convention_costs(work: Trace | Counts, draws: Draws, precision: str) -> Costs:
+    """Energy of a trace or of bare counts by the table of `precision` ('fp32' | 'fp16' | 'int8'); no latency exists."""
     add, multiply = draws(f"e_{precision}_add"), draws(f"e_{precision}_mul")
     if add is None or multiply is None:
         return Costs(unknown=draws.unknown(), notes=NOTES)
-    macs = sum(layer.macs_executed for layer in trace.layers if layer.input == "analog")
-    spikes = add * trace.totals["synops"]
+    if isinstance(work, Counts):
+        macs, synops = work.macs, work.synops
+    else:
+        macs = sum(layer.macs_executed for layer in work.layers if layer.input == "analog")
+        synops = work.totals["synops"]
+    spikes = add * synops
     return Costs(
         total=(add + multiply) * macs + spikes, per_rate=spikes, constants={"total": draws.record()}, notes=NOTES
     )

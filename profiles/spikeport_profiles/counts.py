@@ -92,6 +92,11 @@ class Trace:
         return any(layer.kind == "spiking" for layer in self.layers)
 
     @property
+    def spike_rate(self) -> float:
+        """The overall rate."""
+        return self.totals["spike_rate"]
+
+    @property
     def totals(self) -> dict[str, float]:
         """Sums over the layers; `spike_rate` is the overall rate and `busiest_unit_per_step` the maximum."""
         sums: dict[str, float] = {name: sum(getattr(layer, name) for layer in self.layers) for name in _SUMMED}

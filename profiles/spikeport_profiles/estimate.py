@@ -8,6 +8,7 @@ from typing import Any, cast
 from spikeport_errors import InputError, UsageError, unknown_name
 from spikeport_targets.card import Card, Constant, Quantity
 
+from .bare import Counts
 from .convention import convention_costs
 from .costs import Costs
 from .counts import Trace
@@ -108,16 +109,17 @@ class Estimate:
 
 
 def estimate(
-    trace: Trace,
+    work: Trace | Counts,
     card: Card,
     *,
     precision: str | None = None,
     scenario: str | None = None,
-    twin_trace: Trace | None = None,
+    twin_trace: Trace | Counts | None = None,
     host: Card | None = None,
 ) -> Estimate:
     """Energy and latency of one inference on the target of `card`, and of the twin whose trace is given.
 
+    `work` is a trace, or bare `Counts` of a network whose weights are not at hand (then a host cannot be composed).
     `precision` ('fp32' | 'fp16' | 'int8') and `scenario` default to the card's. `host` is the card of the GPU that
     runs what an event-driven chip cannot; without it host energy and total are None there. Raises UsageError for a
     precision, scenario or host that does not fit the card, InputError for a simulator's card, which has no costs.
@@ -125,12 +127,12 @@ def estimate(
     if card.klass == "simulator":
         raise InputError(f"{card.id} is a simulator: it has no energy or latency to estimate; use it with `export`")
     precision, scenario = _precision(card, precision), _scenario(card, scenario)
-    mine = _costs(trace, Draws(card, scenario), precision, host)
+    mine = _costs(work, Draws(card, scenario), precision, host)
     theirs = None if twin_trace is None else _costs(twin_trace, Draws(card, scenario), precision, host)
-    even = None if theirs is None else break_even(mine, theirs, trace.totals["spike_rate"])
+    even = None if theirs is None else break_even(mine, theirs, work.spike_rate)
     notes = [*mine.notes]
-    if trace.unaccounted:
-        notes.append(f"No counting rule for {', '.join(trace.unaccounted)}: every figure is a lower bound.")
+    if isinstance(work, Trace) and work.unaccounted:
+        notes.append(f"No counting rule for {', '.join(work.unaccounted)}: every figure is a lower bound.")
     return Estimate(
         id=card.id,
         name=card.name,
@@ -142,25 +144,27 @@ def estimate(
         latency=_latency(mine),
         twin=None if theirs is None else TwinCost(_energy(theirs), _latency(theirs)),
         break_even_spike_rate=even,
-        verdict=verdict(card, trace, mine, theirs, even),
+        verdict=verdict(card, work, mine, theirs, even),
         notes=(*notes, *_other_precision(card, precision, twin_trace)),
         constants=(*mine.used(), *_only_twin(mine, theirs), *mine.unknown),
     )
 
 
-def _costs(trace: Trace, draws: Draws, precision: str, host: Card | None) -> Costs:
+def _costs(work: Trace | Counts, draws: Draws, precision: str, host: Card | None) -> Costs:
     klass = draws.card.klass
     if klass == "gpu":
-        return gpu_costs(trace.layers, draws, precision)
+        return gpu_costs(work if isinstance(work, Counts) else work.layers, draws, precision)
     if klass == "convention":
-        return convention_costs(trace, draws, precision)
+        return convention_costs(work, draws, precision)
     if host is None:
-        return event_costs(trace, draws)
+        return event_costs(work, draws)
+    if isinstance(work, Counts):
+        raise UsageError("bare counts say nothing about what a host would run: cost the host's part by itself")
     if host.klass != "gpu":
         raise UsageError(f"host {host.id} is of class {host.klass}; give the card of a GPU, such as jetson-orin-nano")
-    chip = on_chip(trace)
-    rest = [layer for layer in trace.layers if layer not in chip]
-    return event_costs(trace, draws, gpu_costs(rest, Draws(host, _scenario(host, None)), _precision(host, None)))
+    chip = on_chip(work)
+    rest = [layer for layer in work.layers if layer not in chip]
+    return event_costs(work, draws, gpu_costs(rest, Draws(host, _scenario(host, None)), _precision(host, None)))
 
 
 def _precision(card: Card, asked: str | None) -> str:
@@ -197,7 +201,7 @@ def _only_twin(mine: Costs, twin: Costs | None) -> tuple[Constant, ...]:
     return tuple(replace(c, name=f"twin.{c.name}") for c in (twin.used() if twin else ()) if own.get(c.name) != c)
 
 
-def _other_precision(card: Card, precision: str, twin: Trace | None) -> tuple[str, ...]:
+def _other_precision(card: Card, precision: str, twin: Trace | Counts | None) -> tuple[str, ...]:
     """By the convention a quantised twin would use INT8 operations: say what that gives."""
     if card.klass != "convention" or twin is None or precision == "int8":
         return ()

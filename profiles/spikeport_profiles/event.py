@@ -1,8 +1,10 @@
 """Energy and latency on an event-driven chip that runs the spiking feed-forward islands of a hybrid model.
 
-    E_event  = e_synop S + e_neuron_step N                                     (times a structural factor)
-    E_system = n_chip P_static t
+    E_event  = e_synop S + e_neuron_step N + e_spike_out O                     (times a structural factor)
+    E_system = n_chip (P_static + P_management) t
     t        = sum_layers [ (t_synop S + t_neuron N) / cores + steps (t_barrier + t_mgmt) ] + messages / link rate
+
+e_spike_out, P_management and the link count where a card has them; a card says so where they are not published.
 
 Partition: softmax attention, LayerNorm and W1 stay on a host, which computes W1 once and injects one bias current per
 neuron and token; neurons and W2 run on the chip. Tokens share the cores and follow one another; every token takes T
@@ -14,12 +16,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil
 
+import numpy as np
+
 from spikeport_errors import CardError
 from spikeport_targets.card import Card
 
+from .bare import Counts
 from .costs import Costs
 from .counts import LayerCounts, Trace
-from .montecarlo import Draws, Values, total
+from .montecarlo import DRAWS, Draws, Values, total
 
 EVENT_FACTOR, SYSTEM_FACTOR = 1.4, 1.25
 CORE_BOUND_FACTOR, OTHER_FACTOR = 1.5, 10.0
@@ -38,6 +43,7 @@ class Island:
     steps: float
     messages: float
     busiest_core: float
+    spikes: float
 
 
 def islands(trace: Trace, card: Card) -> list[Island]:
@@ -74,6 +80,7 @@ def islands(trace: Trace, card: Card) -> list[Island]:
                 steps=tokens * (steps + 1),
                 messages=(width + layer.outputs) * tokens,
                 busiest_core=(layer.busiest_unit_per_step or synops / tokens) / cores,
+                spikes=source.nonzero if source.kind == "activation" else source.spikes,
             )
         )
     return found
@@ -85,22 +92,31 @@ def on_chip(trace: Trace) -> list[LayerCounts]:
     return [layer for layer in trace.layers if layer.fed_by or layer.path in sources]
 
 
-def event_costs(trace: Trace, draws: Draws, host: Costs | None = None) -> Costs:
-    """Costs of `trace`; `host` is what the rest of the model costs on its host, None if the user named none."""
-    parts = islands(trace, draws.card)
-    synops, updates = sum(p.synops for p in parts), sum(p.updates for p in parts)
-    chips = ceil(sum(p.cores for p in parts) / draws.card.limits["cores_per_chip"])
-    latency = _latency(parts, draws)
+def event_costs(work: Trace | Counts, draws: Draws, host: Costs | None = None) -> Costs:
+    """Costs of a trace or of bare counts; `host` is what the rest of the model costs on its host, if one was named."""
+    if isinstance(work, Counts):
+        parts, chips = [_whole(work)], work.chips
+    else:
+        parts = islands(work, draws.card)
+        chips = ceil(sum(p.cores for p in parts) / draws.card.limits["cores_per_chip"])
+    given = work.latency_s if isinstance(work, Counts) else None
+    latency = _latency(parts, draws) if given is None else np.full(1 + DRAWS, given)
     time = draws.record()
-    e_synop, e_neuron = draws("e_synop"), draws("e_neuron_step")
     structural = draws.factor("factor_event", EVENT_FACTOR, "event energy with a known spike census")
-    per_rate = None if e_synop is None else e_synop * synops * structural
-    event = total(per_rate, None if e_neuron is None else e_neuron * updates * structural)
+    per_rate = _times(draws("e_synop"), sum(p.synops for p in parts) * structural)
+    updates = _times(draws("e_neuron_step"), sum(p.updates for p in parts) * structural)
+    sent = _optional("e_spike_out", draws)
+    if per_rate is not None and sent is not None:
+        per_rate = per_rate + sent * sum(p.spikes for p in parts) * structural
+    event = total(per_rate, updates)
     operations = draws.record()
-    static = draws("p_static_chip")
+    management = _optional("p_management", draws)
+    power = draws("p_static_chip")
+    if power is not None and management is not None:
+        power = power + management
     system = None
-    if static is not None and latency is not None:
-        system = chips * static * latency * draws.factor("factor_system", SYSTEM_FACTOR, "system energy, time given")
+    if power is not None and latency is not None:
+        system = chips * power * latency * draws.factor("factor_system", SYSTEM_FACTOR, "system energy, time given")
     powered = time + draws.record()
     groups = {"latency": time, "event": operations, "system": powered, "total": operations + powered}
     if host is not None:
@@ -115,35 +131,72 @@ def event_costs(trace: Trace, draws: Draws, host: Costs | None = None) -> Costs:
         per_rate=per_rate,
         constants=groups,
         unknown=draws.unknown(),
-        notes=_notes(parts, chips, trace, draws.card, host),
+        notes=_bare_notes(work) if isinstance(work, Counts) else _notes(parts, chips, work, draws, host),
     )
 
 
+def _whole(counts: Counts) -> Island:
+    """Bare counts as one island that is alone on its cores."""
+    busiest = counts.busiest_core_synops or counts.synops / (counts.steps * counts.cores)
+    return Island(
+        "network", counts.cores, counts.synops, counts.neuron_updates, counts.steps, 0.0, busiest, counts.spikes
+    )
+
+
+def _times(values: Values | None, factor: Values) -> Values | None:
+    return None if values is None else values * factor
+
+
+def _optional(name: str, draws: Draws) -> Values | None:
+    """A constant that an estimate uses where it is published, and goes without where it is not."""
+    return draws(name) if _published(name, draws) else None
+
+
+def _published(name: str, draws: Draws) -> bool:
+    constant = draws.known.get(name)
+    return constant is not None and not constant.unknown
+
+
 def _latency(parts: list[Island], draws: Draws) -> Values | None:
-    t_synop, t_neuron, link = draws("t_synop"), draws("t_neuron"), draws("link_remote_spikes")
+    t_synop, t_neuron, link = draws("t_synop"), draws("t_neuron"), _optional("link_remote_spikes", draws)
     barrier, management = draws("t_barrier"), draws("t_mgmt")
-    if t_synop is None or t_neuron is None or link is None or barrier is None or management is None:
+    if t_synop is None or t_neuron is None or barrier is None or management is None:
         return None
     core = sum(t_synop * (p.synops / p.cores) + t_neuron * (p.updates / p.cores) for p in parts)
-    time = core + sum(p.steps for p in parts) * (barrier + management) + sum(p.messages for p in parts) / link
+    time = core + sum(p.steps for p in parts) * (barrier + management)
+    if link is not None:
+        time = time + sum(p.messages for p in parts) / link
     bound = min((p.busiest_core for p in parts), default=0.0) > CORE_BOUND_SYNOPS
     size, why = (CORE_BOUND_FACTOR, "core-bound") if bound else (OTHER_FACTOR, "not core-bound")
     return time * draws.factor("factor_latency", size, f"latency of a {why} network")
 
 
-def _notes(parts: list[Island], chips: int, trace: Trace, card: Card, host: Costs | None) -> tuple[str, ...]:
-    cores, per_chip = sum(p.cores for p in parts), card.limits["cores_per_chip"]
+def _bare_notes(counts: Counts) -> tuple[str, ...]:
+    time = "estimated here" if counts.latency_s is None else "the one given"
+    return (f"From bare counts: no partition was made, nothing stands for a host or its link; the latency is {time}.",)
+
+
+def _notes(parts: list[Island], chips: int, trace: Trace, draws: Draws, host: Costs | None) -> tuple[str, ...]:
+    cores, per_chip = sum(p.cores for p in parts), draws.card.limits["cores_per_chip"]
     notes = [
         f"Only the {len(parts)} feed-forward islands run on the chip ({cores} of {chips * per_chip} cores, "
         f"{chips} chip{'s' if chips > 1 else ''}); attention, LayerNorm and W1 need a host.",
         "W1 is computed once on the host and injected as bias currents; tokens follow one another on the same cores "
         f"(all {trace.tokens} side by side would need {cores * trace.tokens} cores).",
-        "Spike generation and transport have no published constant; the SynOp energy, fitted on a whole run, "
-        "holds them.",
         "A graded SynOp is charged like a binary one, for which alone an energy is published: that favours the twin.",
-        "Management processors, board and host link have no published power here: system is the static power of the "
-        "chips over the time.",
     ]
+    if not _published("e_spike_out", draws):
+        notes.append(
+            "Spike generation and transport have no published constant of their own; a SynOp energy that was fitted on "
+            "a whole run holds them."
+        )
+    if not _published("p_management", draws):
+        notes.append(
+            "Management processors, board and host link have no published power here: system is the static power of "
+            "the chips over the time."
+        )
+    if not _published("link_remote_spikes", draws):
+        notes.append("No rate of the link is published: messages take no time here beyond the scenario's management.")
     if host is None:
         notes.append("No host was given: host energy and total are null, and latency is that of the islands alone.")
     else:

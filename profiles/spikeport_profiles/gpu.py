@@ -4,7 +4,7 @@
     E = P_active(precision, mode, boundary) * t
 
 Time is folded: W1, the staircase and W2 run once. Sparse spikes earn no credit: dense kernels do the zeros too.
-Where a card has both `p_base` and `e_flop`, E = p_base * t + e_flop * FLOP instead.
+Where a card has `p_base`, E = p_base * t + e_flop(precision) * FLOP instead.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from collections.abc import Iterable
 
 from spikeport_targets.card import Constant
 
+from .bare import Counts
 from .costs import Costs
 from .counts import LayerCounts
 from .montecarlo import Draws, Values, total
 
 TRACED_BYTES = 4
 WIDTH = {"int8": 1, "fp16": 2, "fp32": 4}
-LATENCY_FACTOR = 2.5
+KNOWN_FAMILY, LATENCY_FACTOR = 1.65, 2.5
+"""p10-p90 factors that cover four fifths of published points: family seen in the fit, or not (docs/validation.md)."""
 KERNELS = {
     "linear": (1, 1, 1),
     "attention": (1, 1, 4),
@@ -39,17 +41,24 @@ NOTES = (
 )
 
 
-def gpu_costs(layers: Iterable[LayerCounts], draws: Draws, precision: str) -> Costs:
-    """Costs of `layers` at batch 1 in `precision`; None where the card lacks a constant."""
-    rows = list(layers)
+def gpu_costs(work: Iterable[LayerCounts] | Counts, draws: Draws, precision: str) -> Costs:
+    """Costs of traced layers, or of bare counts, at batch 1 in `precision`; None where the card lacks a constant."""
     flop = dict.fromkeys(WIDTH, 0.0)
     moved = 0.0
-    for layer in rows:
-        inner = precision if layer.kind == "linear" or precision != "int8" else "fp16"
-        flop[inner] += 2 * layer.macs_executed
-        if KERNELS[layer.kind][1]:
-            moved += (layer.weight_bytes + layer.activation_bytes) * WIDTH[inner] / TRACED_BYTES
-    latency = _latency(draws, _kernels(rows, precision), flop, moved)
+    if isinstance(work, Counts):
+        flop[precision], moved = 2 * work.macs, work.bytes
+        kernels = Constant(
+            "kernels", work.kernels, work.kernels, work.kernels, "1", "assumed", ("the counts that were given",)
+        )
+    else:
+        rows = list(work)
+        kernels = _kernels(rows, precision)
+        for layer in rows:
+            inner = precision if layer.kind == "linear" or precision != "int8" else "fp16"
+            flop[inner] += 2 * layer.macs_executed
+            if KERNELS[layer.kind][1]:
+                moved += (layer.weight_bytes + layer.activation_bytes) * WIDTH[inner] / TRACED_BYTES
+    latency = _latency(draws, kernels, flop, moved)
     time = draws.record()
     event, system, energy, note = _energy(draws, precision, latency, sum(flop.values()))
     power = draws.record()
@@ -85,7 +94,7 @@ def _energy(
 ) -> tuple[Values | None, Values | None, Values | None, str]:
     """Event, system and total, and a note: the first two only where a card can tell them apart."""
     if "p_base" in draws.known:
-        base, each = draws("p_base"), draws("e_flop")
+        base, each = draws("p_base"), draws(f"e_flop_{precision}")
         event = None if each is None else each * flop
         system = None if base is None or latency is None else base * latency
         return event, system, total(event, system), "Energy is the base power over the time plus that of operations."

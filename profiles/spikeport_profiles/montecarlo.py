@@ -18,6 +18,9 @@ from spikeport_targets.card import Card, Constant, Quantity
 DRAWS = 500
 SEED = 20261121
 
+TAIL = 1 / (1 - 0.2**0.5)
+"""Half-width of a symmetric triangular distribution over that of its p10-p90 interval."""
+
 Values = NDArray[np.float64]
 """`[1 + DRAWS]`: the nominal value, then the draws."""
 
@@ -61,9 +64,10 @@ class Draws:
         return log_triangular(constant.name, low, nominal, high)
 
     def factor(self, name: str, size: float, reason: str) -> Values:
-        """A structural factor: 1, and draws between 1 / `size` and `size`."""
+        """A structural factor: 1, and draws whose 10th and 90th percentile are 1 / `size` and `size`."""
         source = ("error of the cost model on published measurements it was not fitted to",)
-        return self.derived(Constant(name, 1 / size, 1.0, size, "1", "derived", source, conditions=reason))
+        edge = size**TAIL
+        return self.derived(Constant(name, 1 / edge, 1.0, edge, "1", "derived", source, conditions=reason))
 
     def record(self) -> tuple[Constant, ...]:
         """The constants used since the last call of `record`."""

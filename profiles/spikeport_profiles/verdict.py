@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spikeport_targets.card import Card
 
+from .bare import Counts
 from .costs import Costs
 from .counts import Trace
 from .montecarlo import Values, total
@@ -24,13 +25,13 @@ def break_even(mine: Costs, twin: Costs, rate: float) -> float | None:
     return float(rate * (other[0] - fixed) / mine.per_rate[0])
 
 
-def verdict(card: Card, trace: Trace, mine: Costs, twin: Costs | None, even: float | None) -> str:
+def verdict(card: Card, work: Trace | Counts, mine: Costs, twin: Costs | None, even: float | None) -> str:
     """One or two sentences for the report."""
-    if not trace.spiking:
+    if not work.spiking:
         return f"This model does not spike; it is costed on {card.name} as the dense network it is."
     if twin is None:
         return "No quantised twin was given, so whether spiking pays here is open."
-    rate = trace.totals["spike_rate"]
+    rate = work.spike_rate
     if card.klass == "gpu":
         return _gpu(card, mine, twin)
     if card.klass == "convention":

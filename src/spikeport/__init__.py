@@ -24,6 +24,7 @@ from spikeport_errors import (
 
 if TYPE_CHECKING:
     from .api import (
+        Counts,
         check,
         demo,
         estimate,
@@ -38,11 +39,15 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
-_API = ("check", "demo", "estimate", "evaluate", "export", "load_model", "plan", "profile", "report", "trace", "train")
+_API = (
+    "Counts", "check", "demo", "estimate", "evaluate", "export",
+    "load_model", "plan", "profile", "report", "trace", "train",
+)  # fmt: skip
 
 __all__ = [
     "CardError",
     "CheckFailed",
+    "Counts",
     "InputError",
     "MissingDependencyError",
     "SpikeportError",

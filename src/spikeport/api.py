@@ -15,6 +15,7 @@ from spikeport_converters import export as converter
 from spikeport_converters.fold import fold_batchnorm, fold_time
 from spikeport_converters.plan import plan as make_plan
 from spikeport_errors import UnsupportedError, UsageError, unknown_name
+from spikeport_profiles.bare import Counts
 from spikeport_profiles.estimate import estimate as make_estimate
 from spikeport_profiles.profile import profile as make_profile
 from spikeport_profiles.report import report as make_report
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from spikeport_toolkit.tasks.channel_prediction import Evaluation
 
 __all__ = [
+    "Counts",
     "check",
     "demo",
     "estimate",
@@ -117,10 +119,26 @@ def trace(model: str, *, samples: int = SAMPLES, seed: int = SEED) -> Trace:
 
 
 def estimate(
-    counts: Trace, *, target: str, precision: str | None = None, scenario: str | None = None, twin: Trace | None = None
+    counts: Trace | Counts,
+    *,
+    target: str,
+    precision: str | None = None,
+    scenario: str | None = None,
+    twin: Trace | Counts | None = None,
+    host: str | None = None,
 ) -> Estimate:
-    """Energy and latency of a trace on `target`, beside those of a twin's trace."""
-    return make_estimate(counts, load_card(target), precision=precision, scenario=scenario, twin_trace=twin)
+    """Energy and latency on `target` of a trace, or of bare `Counts`, beside those of a twin.
+
+    `host` is the target that runs what an event-driven chip cannot; it needs a trace.
+    """
+    return make_estimate(
+        counts,
+        load_card(target),
+        precision=precision,
+        scenario=scenario,
+        twin_trace=twin,
+        host=load_card(host) if host else None,
+    )
 
 
 def profile(
@@ -130,12 +148,14 @@ def profile(
     out: str | Path | None = None,
     precision: str | None = None,
     scenario: str | None = None,
+    host: str | None = None,
     samples: int = SAMPLES,
     seed: int = SEED,
 ) -> Profile:
     """Trace MODEL and its quantised-ReLU twin, cost both on every target; writes `out`/profile.json if given.
 
     A MODEL that is no preset has no twin here; a twin preset without shipped weights is traced untrained and says so.
+    `host` is the target that runs what an event-driven chip of `targets` cannot: their totals are then composed.
     """
     if not targets:
         raise UsageError("name at least one --target; `spikeport targets` lists them")
@@ -154,6 +174,7 @@ def profile(
         twin_trained=bool(twin) and is_trained(str(twin)),
         precision=precision,
         scenario=scenario,
+        host=load_card(host) if host else None,
         source=_source(samples),
     )
     if out is not None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,7 @@ from spikeport_profiles.counts import LayerCounts
 from spikeport_profiles.gpu import gpu_costs
 from spikeport_profiles.latency_fit import NAMES, bootstrap, fit, held_out, latency_points, within
 from spikeport_profiles.montecarlo import Draws
-from spikeport_targets.card import load_card, read_card
+from spikeport_targets.card import load_card
 
 LAYERS = [LayerCounts("fc", "linear", macs_executed=1e9, weight_bytes=4_000_000, activation_bytes=400_000)]
 
@@ -25,14 +24,14 @@ def test_a_point_left_out_is_predicted_within_a_factor_two():
     assert within(held_out(points, lambda p: p.id), 2) >= 0.95
 
 
-def test_the_card_holds_what_the_fit_gives():
+def test_the_cards_hold_what_the_fit_gives():
     constants, spread = fit(latency_points()), bootstrap(latency_points())
-    card = load_card("jetson-orin-nano")
-    for name in NAMES:
-        held = card.constants[name]
-        assert held.nominal == pytest.approx(constants[name], rel=2e-3), name
-        assert (held.low, held.high) == pytest.approx(spread[name], rel=2e-3), name
-        assert held.basis == "derived"
+    for card in map(load_card, ("jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin")):
+        for name in NAMES:
+            held = card.constants[name]
+            assert held.nominal == pytest.approx(constants[name], rel=2e-3), name
+            assert (held.low, held.high) == pytest.approx(spread[name], rel=2e-3), name
+            assert held.basis == "derived"
 
 
 def test_latency_is_launch_plus_kernels_plus_compute_plus_bytes():
@@ -67,29 +66,19 @@ def test_lower_precision_is_never_slower():
     assert [t[0] for t in times if t is not None] == sorted(t[0] for t in times if t is not None)
 
 
-AGX_WALL = """
-[target]
-id = "agx"
-name = "AGX Orin at the wall"
-class = "gpu"
-route = "estimate"
-[constants]
-p_base = { low = 25.0, nominal = 29.9, high = 33.0, unit = "W", basis = "derived", source = ["v3.0"] }
-e_flop = { low = 0.9e-12, nominal = 0.97e-12, high = 1.4e-12, unit = "J/FLOP", basis = "derived", source = ["v3.0"] }
-"""
-
-
-def test_base_power_and_operations_reproduce_the_wall_measurements(tmp_path: Path):
-    (tmp_path / "agx.toml").write_text(AGX_WALL)
-    card = read_card(tmp_path / "agx.toml")
-    base, each = card.constants["p_base"].nominal, card.constants["e_flop"].nominal
+def test_base_power_and_operations_reproduce_the_wall_measurements():
+    card = load_card("jetson-agx-orin")
+    base, each = card.constant("p_base", "maxn").nominal, card.constants["e_flop_int8"].nominal
     assert base is not None
     assert each is not None
     table = (files("spikeport_profiles") / "calibration" / "gpu_energy.csv").read_text().splitlines()
     for row in csv.DictReader(table):
         power = base + each * 2 * float(row["macs"]) * float(row["ips"])
         assert power == pytest.approx(float(row["power_w"]), rel=0.15), row["id"]
-    costs = gpu_costs(LAYERS, Draws(card), "int8")
+    costs = gpu_costs(LAYERS, Draws(card, "maxn"), "int8")
     assert costs.event is not None
+    assert costs.system is not None
+    assert costs.latency is not None
     assert costs.event[0] == pytest.approx(0.97e-12 * 2e9)
-    assert costs.latency is costs.system is costs.total is None
+    assert costs.system[0] == pytest.approx(29.9 * costs.latency[0])
+    assert gpu_costs(LAYERS, Draws(card, "maxn"), "fp16").total is None

@@ -17,6 +17,7 @@ def profile(
     out: Path | None = None,
     precision: str | None = None,
     scenario: str | None = None,
+    host: str | None = None,
     samples: int = 16,
     seed: int = 0,
     common: Common = DEFAULTS,
@@ -35,6 +36,8 @@ def profile(
         Precision of the dense arithmetic, where a target has several.
     scenario
         Scenario of a card, such as embedded or host_streamed.
+    host
+        Target that runs what an event-driven chip cannot, such as jetson-orin-nano: gives composed totals.
     samples
         Real channels to measure on.
     seed
@@ -45,7 +48,14 @@ def profile(
     with progress(common) as advance:
         advance(f"profile {model}", 0, 1)
         result = api.profile(
-            model, targets=target, out=out, precision=precision, scenario=scenario, samples=samples, seed=seed
+            model,
+            targets=target,
+            out=out,
+            precision=precision,
+            scenario=scenario,
+            host=host,
+            samples=samples,
+            seed=seed,
         )
         advance(f"profile {model}", 1, 1)
     show(result, common)
