@@ -7,6 +7,7 @@ nn.MultiheadAttention, whose fused form hides them. A module with weights and no
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -44,7 +45,8 @@ class Counter:
         self._sources = SpikeSources(self._function)
         self._scope: list[nn.Module] = []
         self._handles: list[Any] = []
-        self._spikes: Tensor | None = None
+        self._emitted: SpikeSource | None = None
+        self._fan_out: dict[nn.Module, Tensor] = {}
         self._counting = False
         self._node_steps: dict[nn.Module, int] = {}
         self._passes = 0
@@ -109,17 +111,17 @@ class Counter:
             self._node(module, out)
         elif isinstance(module, SpikingNeuron):
             self._row(path, "spiking").add(activation_bytes=bytes_of(x, out))
-            scale = float(module.config.steps * module.config.levels)
-            self._sources.tag(out, SpikeSource(path, scale, self._spikes))
-            self._spikes = None
+            emitted, self._emitted = self._emitted, None
+            if emitted is not None:
+                self._sources.tag(out, replace(emitted, scale=float(module.config.steps * module.config.levels)))
         elif isinstance(module, StaircaseNeuron):
             self._staircase(module, x, out)
         elif isinstance(module, ACTIVATIONS):
             row = self._row(path, "activation")
             row.fixed = {"outputs": out.shape[-1]}
-            nonzero = int(torch.count_nonzero(out))
-            row.add(elements=out.numel(), nonzero=nonzero, activation_bytes=bytes_of(x, out))
-            self._sources.tag(out, SpikeSource(path, 0.0))
+            sent = torch.count_nonzero(out, -1)
+            row.add(elements=out.numel(), nonzero=int(sent.sum()), activation_bytes=bytes_of(x, out))
+            self._sources.tag(out, SpikeSource(path, 0.0, sent=sent))
 
     def _linear(self, module: nn.Linear, x: Tensor, out: Tensor) -> None:
         row = self._row(self._paths[module], "linear")
@@ -134,13 +136,23 @@ class Counter:
         if source is None:
             return
         row.fed_by = source.path
-        fan_out = torch.count_nonzero(module.weight, 0)
+        if module not in self._fan_out:
+            self._fan_out[module] = torch.count_nonzero(module.weight, 0)
+        fan_out = self._fan_out[module]
+        uniform = bool(fan_out.min() == fan_out.max())
         values = x if source.steps is None else source.steps
-        row.add(graded_synops=int(_synops(values != 0, fan_out).sum()))
+        if source.sent is not None and uniform:
+            graded = source.sent.double() * fan_out[0]
+        else:
+            graded = _synops(values != 0, fan_out, uniform)
+        row.add(graded_synops=int(graded.sum()))
         if source.scale:
             row.input = "spikes"
-            events = values if source.steps is not None else torch.round(x.double() * source.scale)
-            synops = _synops(events.abs(), fan_out)
+            if source.rows is not None and uniform:
+                synops = source.rows.double() * fan_out[0]
+            else:
+                events = values if source.steps is not None else torch.round(x.double() * source.scale)
+                synops = _synops(events.abs(), fan_out, uniform)
             row.add(synops=int(synops.sum()))
             if source.steps is not None or source.scale == 1:
                 row.busiest = max(row.busiest, int(synops.max()))
@@ -154,11 +166,14 @@ class Counter:
         self.levels = max(self.levels, int(levels))
         row = self._row(path, "spiking")
         row.levels, row.fixed = int(levels), {"neurons": spikes.shape[-1], "outputs": spikes.shape[-1]}
-        per_neuron = spikes.abs() if module.step_mode == "m" else spikes.abs().unsqueeze(0)
-        if per_neuron.dim() > 3:
-            per_neuron = per_neuron.sum(tuple(range(2, per_neuron.dim() - 1)))
+        events = spikes if module.step_mode == "m" else spikes.unsqueeze(0)
+        if owner is None:
+            events = events.abs()  # a node of the user's may be ternary
+        # Sums of spikes along a row or over tokens are exact in float32: both are far below 2^24.
+        rows = events.sum(-1)
+        per_neuron = events.sum(tuple(range(2, events.dim() - 1))) if events.dim() > 3 else events
         row.add(
-            spikes=int(per_neuron.double().sum()),
+            spikes=int(rows.sum(dtype=torch.float64)),
             neuron_updates=spikes.numel(),
             state_bytes=bytes_of(spikes) // steps,
         )
@@ -166,7 +181,8 @@ class Counter:
         if owner is None:
             self._sources.tag(spikes, SpikeSource(path, 1.0))
         else:
-            self._spikes = spikes
+            sent = rows if row.levels == 1 else torch.count_nonzero(events, -1)
+            self._emitted = SpikeSource(path, 1.0, spikes, rows, sent)
 
     def _staircase(self, module: StaircaseNeuron, x: Tensor, out: Tensor) -> None:
         """A folded neuron: its counts are exact, when within the T steps they fell is gone."""
@@ -218,10 +234,10 @@ class Counter:
             self._unaccounted[f"{path or type(self._model).__name__} ({name})"] = None
 
 
-def _synops(events: Tensor, fan_out: Tensor) -> Tensor:
+def _synops(events: Tensor, fan_out: Tensor, uniform: bool) -> Tensor:
     """SynOps of each row (token, or token and step) of `events` `[..., in]`; exact in float64."""
     rows = events.flatten(0, -2)
-    if fan_out.min() == fan_out.max():
+    if uniform:
         return rows.sum(-1, dtype=torch.float64) * fan_out[0]
     return rows.double() @ fan_out.double()
 

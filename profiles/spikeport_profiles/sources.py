@@ -27,14 +27,17 @@ PRODUCTS = frozenset(("mul", "multiply", "__mul__", "__rmul__"))
 
 @dataclass(frozen=True)
 class SpikeSource:
-    """Spiking layer `path`; events = value * `scale`. `steps` holds the spikes `[T, ...]` while they are at hand.
+    """Spiking layer `path`; events = value * `scale`. `steps` holds the spikes `[T, ..., neuron]` while they are at hand.
 
+    `rows` and `sent` are the events and the values that are not zero, summed over the neurons, where they are known.
     Scale 0 marks the output of a twin's activation: analog, but its zeros are known to come from there.
     """
 
     path: str
     scale: float
     steps: Tensor | None = None
+    rows: Tensor | None = None
+    sent: Tensor | None = None
 
 
 class SpikeSources(TorchFunctionMode):
@@ -81,7 +84,7 @@ class SpikeSources(TorchFunctionMode):
         source = self.of(first) if isinstance(first, Tensor) else None
         if source is None:
             return None
-        source = replace(source, steps=None)
+        source = replace(source, steps=None, rows=None, sent=None)
         if name in SHAPE_ONLY:
             return source
         if name == "mean":

@@ -31,7 +31,7 @@ def panels(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _panel(regime: str, split: str, curves: list[dict[str, Any]]) -> dict[str, Any]:
-    order = {"model": 0, "twin": 1, "baseline": 2}
+    order = {"model": 0, "deployed": 1, "twin": 2, "baseline": 3, "limit": 4}
     curves = sorted(curves, key=lambda curve: order[curve["role"]])
     for curve in curves:
         curve["label"] = curve.get("label") or _LABELS.get(curve["method"], curve["method"])
@@ -71,7 +71,7 @@ def _points(curve: dict[str, Any]) -> list[tuple[float, float, float, float]]:
 
 def _sentence(versus: dict[str, Any]) -> str:
     us, other = versus["model"], versus["other"]
-    name = other if versus["role"] == "twin" else f"{other[0].upper()}{other[1:]}"
+    name = other if versus["role"] in ("deployed", "twin") else f"{other[0].upper()}{other[1:]}"
     if not versus["points"]:
         return f"{name} and {us} were not evaluated at a common SNR."
     if not versus["ahead"] and not versus["behind"]:

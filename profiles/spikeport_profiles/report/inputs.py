@@ -25,10 +25,13 @@ class Quantity(_Part):
 
 
 class Curve(_Part):
-    """NMSE over SNR of one method in one regime and split; low and high bound a 95 % interval of the mean."""
+    """NMSE over SNR of one method in one regime and split; low and high bound a 95 % interval of the mean.
+
+    `deployed` is a bundle as it would run on its target, `limit` a bound that no predictor can pass.
+    """
 
     method: str
-    role: Literal["model", "twin", "baseline"]
+    role: Literal["model", "deployed", "twin", "baseline", "limit"]
     regime: str
     split: str
     snr_db: list[float] = Field(min_length=1)

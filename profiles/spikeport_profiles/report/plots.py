@@ -14,17 +14,26 @@ from .palette import Palette
 _TWIN_STYLES = (("--", "s"), ("--", "^"), ("--", "D"), ("--", "v"))
 _BASELINE_STYLES = ((":", "x"), ("-.", "+"), (":", "1"), ("-.", "2"))
 _MODEL_STYLES = (("-", "o"), ((0, (6, 1)), "P"), ((0, (6, 1, 2, 1)), "X"), ((0, (3, 1)), "*"))
+_DEPLOYED_STYLES = (((0, (2, 2)), "d"), ((0, (2, 2)), "p"), ((0, (2, 2)), "h"), ((0, (2, 2)), "8"))
+_LIMIT_STYLES = (("-", ""),)
+_STYLES: dict[str, tuple[tuple[Any, str], ...]] = {
+    "model": _MODEL_STYLES,
+    "deployed": _DEPLOYED_STYLES,
+    "twin": _TWIN_STYLES,
+    "baseline": _BASELINE_STYLES,
+    "limit": _LIMIT_STYLES,
+}
 Interval = dict[str, Any] | None
 
 
 def nmse_plot(ax: Axes, panel: dict[str, Any], palette: Palette) -> None:
     """NMSE in dB over SNR in dB: line and marker per method, a band from low to high."""
-    seen = {"model": 0, "twin": 0, "baseline": 0}
+    seen = dict.fromkeys(_STYLES, 0)
     colours = iter(palette.series * 4)
     for curve in panel["curves"]:
         role, number = curve["role"], seen[curve["role"]]
         seen[role] += 1
-        styles = {"model": _MODEL_STYLES, "twin": _TWIN_STYLES, "baseline": _BASELINE_STYLES}[role]
+        styles = _STYLES[role]
         dash, marker = styles[number % len(styles)]
         colour = palette.model if role == "model" and number == 0 else next(colours)
         ax.fill_between(curve["snr_db"], curve["low_db"], curve["high_db"], color=colour, alpha=0.18, linewidth=0)
