@@ -79,8 +79,7 @@ def write_dense_bundle(
     reference = fold_batchnorm(model)
     samples = golden_samples(neurons_per_sample(reference, patches), len(patches))
     golden = run_reference(reference, patches[:samples], None if target is None else target[:samples])
-    static = make_attention_explicit(fold_time(reference))
-    graph = onnx_legal(_graph(static, torch.from_numpy(patches), precision))
+    static, graph = dense_graph(reference, patches, precision)
     stairs = {path: m.stairs for path, m in static.named_modules() if isinstance(m, StaircaseNeuron)}
     layers = [tap.to_dict() for tap in spiking_taps(graph.graph, stairs)]
     save_onnx(graph, writer.path(MODEL))
@@ -89,6 +88,14 @@ def write_dense_bundle(
     writer.path("README.md").write_text(_readme(model, card, precision, golden, layers, trained), encoding="utf-8")
     dense = {"model": MODEL, "golden": GOLDEN, "tokens": patches.shape[1], "opset": OPSET, "layers": layers}
     return {"dense": dense, "steps": _most(layers, "steps"), "levels": _most(layers, "levels")}
+
+
+def dense_graph(
+    reference: nn.Module, patches: NDArray[np.float32], precision: str
+) -> tuple[nn.Module, onnx.ModelProto]:
+    """A model whose BatchNorm is folded, with its time folded too, and the legal graph of that in `precision`."""
+    static = make_attention_explicit(fold_time(reference))
+    return static, onnx_legal(_graph(static, torch.from_numpy(patches), precision))
 
 
 def _graph(static: nn.Module, patches: torch.Tensor, precision: str) -> onnx.ModelProto:

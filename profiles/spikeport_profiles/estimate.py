@@ -122,8 +122,10 @@ def estimate(
     `work` is a trace, or bare `Counts` of a network whose weights are not at hand (then a host cannot be composed).
     `precision` ('fp32' | 'fp16' | 'int8') and `scenario` default to the card's. `host` is the card of the GPU that
     runs what an event-driven chip cannot; without it host energy and total are None there. Raises UsageError for a
-    precision, scenario or host that does not fit the card, InputError for a simulator's card, which has no costs.
+    precision, scenario or host that does not fit the card, InputError for a card that is measured or has no costs.
     """
+    if card.klass == "cpu":
+        raise InputError(f"{card.id} is measured with the model itself: name it with `spikeport profile MODEL`")
     if card.klass == "simulator":
         raise InputError(f"{card.id} is a simulator: it has no energy or latency to estimate; use it with `export`")
     precision, scenario = _precision(card, precision), _scenario(card, scenario)

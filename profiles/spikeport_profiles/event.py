@@ -185,6 +185,11 @@ def _notes(parts: list[Island], chips: int, trace: Trace, draws: Draws, host: Co
         f"(all {trace.tokens} side by side would need {cores * trace.tokens} cores).",
         "A graded SynOp is charged like a binary one, for which alone an energy is published: that favours the twin.",
     ]
+    if not draws.card.limits["graded_spikes"]:
+        notes.append(
+            f"{draws.card.name} has no graded spikes: a twin in one pass could not run there, its figure is what it "
+            "would take."
+        )
     if not _published("e_spike_out", draws):
         notes.append(
             "Spike generation and transport have no published constant of their own; a SynOp energy that was fitted on "

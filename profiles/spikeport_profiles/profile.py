@@ -15,6 +15,7 @@ from spikeport_toolkit.models.spikewfm import ChannelPredictor
 
 from .counts import Trace
 from .estimate import Estimate, estimate
+from .measured import measure
 from .trace import trace
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def profile(
     """Trace `model` and its quantised `twin` on `batches` (float patches `[batch, token, value]`), cost both per card.
 
     `precision` and `scenario` apply to the cards that know them, the others use their own; UsageError if none does.
-    `source` says what the inputs are, `host` as in `estimate`.
+    `source` says what the inputs are, `host` as in `estimate`. A card of class `cpu` is measured, not estimated.
     """
     inputs = list(batches)
     precisions = [precision if precision in card.limits.get("precisions", ()) else None for card in cards]
@@ -90,7 +91,9 @@ def profile(
         twin=None if twin is None else {"name": twin_name or _name(twin), "trained": twin_trained},
         twin_trace=twin_counts,
         targets=tuple(
-            estimate(counts, card, precision=p, scenario=s, twin_trace=twin_counts, host=host)
+            measure(model, twin, card, np.concatenate(inputs), p or str(card.limits["default_precision"]))
+            if card.klass == "cpu"
+            else estimate(counts, card, precision=p, scenario=s, twin_trace=twin_counts, host=host)
             for card, p, s in zip(cards, precisions, scenarios, strict=True)
         ),
     )

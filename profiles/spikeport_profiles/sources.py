@@ -27,7 +27,7 @@ PRODUCTS = frozenset(("mul", "multiply", "__mul__", "__rmul__"))
 
 @dataclass(frozen=True)
 class SpikeSource:
-    """Spiking layer `path`; events = value * `scale`. `steps` holds the spikes `[T, ..., neuron]` while they are at hand.
+    """Spiking layer `path`; events = value * `scale`. `steps` are the spikes `[T, ..., neuron]` while they are at hand.
 
     `rows` and `sent` are the events and the values that are not zero, summed over the neurons, where they are known.
     Scale 0 marks the output of a twin's activation: analog, but its zeros are known to come from there.

@@ -32,8 +32,8 @@ __all__ = [
 
 ENTRY_POINTS = "spikeport.targets"
 
-Route = Literal["onnx", "nir", "estimate"]
-Klass = Literal["gpu", "event", "convention", "simulator"]
+Route = Literal["onnx", "nir", "loihi", "estimate"]
+Klass = Literal["gpu", "cpu", "event", "convention", "simulator"]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from spikeport_errors import CardError
 
 from .quantity import BASES, Constant
 
-ROUTES = ("onnx", "nir", "estimate")
-CLASSES = ("gpu", "event", "convention", "simulator")
+ROUTES = ("onnx", "nir", "loihi", "estimate")
+CLASSES = ("gpu", "cpu", "event", "convention", "simulator")
 PREFIX_UNITS = {"e_": "J", "t_": "s", "p_": "W"}
 """What a constant is in, by the first letters of its name."""
 SI_UNITS = (

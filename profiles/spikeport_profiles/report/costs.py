@@ -17,6 +17,8 @@ CLAIMS = {
     "unless the cores are the bottleneck. Attention and LayerNorm run on a host: composed, unvalidated.",
     "convention": "A convention that papers use to compare operation counts. It is not a device; measured boards lie "
     "an order of magnitude apart from it.",
+    "cpu": "Measured on the machine that wrote the profile, through ONNX Runtime, one thread at batch 1: real, and of "
+    "that machine only.",
     "simulator": "A simulator has no energy of its own; it shows what the spikes would be.",
 }
 """What an estimate for this class of target supports, and no more."""
@@ -80,6 +82,8 @@ def _absent_text(target: dict[str, Any], part: str) -> str:
     klass, energy = target["class"], target["energy"]
     if (klass == "convention" and part != "total") or (klass == "gpu" and part == "host"):
         return FOREIGN
+    if klass == "cpu":
+        return FOREIGN if part != "total" else "no counter could be read"
     if klass == "gpu" and part in {"event", "system"} and _known(energy["total"]):
         return "within the total"
     if klass == "event" and energy["host"] is None and part in {"host", "total"}:

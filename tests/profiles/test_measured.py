@@ -1,0 +1,70 @@
+"""One column of a report is measured: on this machine's CPU, model and twin in turns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spikeport_errors import InputError
+from spikeport_profiles import measured
+from spikeport_profiles.estimate import estimate
+from spikeport_profiles.measured import Counter, measure
+from spikeport_profiles.trace import trace
+from spikeport_targets.card import load_card
+from spikeport_toolkit.models.load import load_model
+
+CARD = load_card("cpu-onnxruntime")
+PATCHES = np.random.default_rng(0).standard_normal((2, 64, 336)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def short_blocks(monkeypatch):
+    monkeypatch.setattr(measured, "BLOCK_S", 0.0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_latency_of_model_and_twin_is_measured_and_says_on_what(precision, tmp_path):
+    twin = load_model("spikewfm-nano-qrelu")
+    found = measure(load_model("spikewfm-nano"), twin, CARD, PATCHES, precision, powercap=tmp_path)
+    for quantity in (found.latency, found.twin.latency):
+        assert 0 < quantity.low <= quantity.nominal <= quantity.high
+        assert (quantity.unit, quantity.kind) == ("s", "measured")
+        assert "onnxruntime" in quantity.source[0]
+    assert found.energy.total is None
+    assert any("cannot be read" in note for note in found.notes)
+    assert "Measured here" in found.verdict
+
+
+def test_without_a_twin_there_is_no_comparison(tmp_path):
+    found = measure(load_model("spikewfm-nano"), None, CARD, PATCHES, "fp32", powercap=tmp_path)
+    assert found.twin is None
+    assert "no twin" in found.verdict
+
+
+def rapl(folder, now: int):
+    zone = folder / "intel-rapl:0"
+    zone.mkdir(exist_ok=True)
+    (zone / "max_energy_range_uj").write_text("999999\n")
+    (zone / "energy_uj").write_text(f"{now}\n")
+
+
+def test_the_energy_counter_is_read_in_joules_and_may_wrap_once(tmp_path):
+    rapl(tmp_path, 900_000)
+    counter = Counter(tmp_path)
+    start = counter.read()
+    rapl(tmp_path, 950_000)
+    assert counter.since(start) == pytest.approx(0.05)
+    rapl(tmp_path, 100_000)
+    assert counter.since(start) == pytest.approx(0.2)
+
+
+def test_energy_is_measured_where_the_counter_can_be_read(tmp_path):
+    rapl(tmp_path, 5)
+    found = measure(load_model("spikewfm-nano"), None, CARD, PATCHES, "fp32", powercap=tmp_path)
+    assert found.energy.total is not None
+    assert (found.energy.total.nominal, found.energy.total.kind) == (0.0, "measured")
+
+
+def test_counts_alone_cannot_be_measured():
+    with pytest.raises(InputError, match="spikeport profile"):
+        estimate(trace(load_model("spikewfm-nano"), [PATCHES]), CARD)
