@@ -1,7 +1,7 @@
 """The counter that a trace attaches to a model: hooks on modules, exact rules by module type.
 
-Attention is counted where its matrix products happen (scaled_dot_product_attention, matmul, bmm), or by formula for
-nn.MultiheadAttention, whose fused form hides them. A module with weights and no rule is listed, never guessed.
+Products are counted where they happen, by the rules of `products`, or by formula for nn.MultiheadAttention, whose fused
+form hides them. A module with weights, or a function that multiplies, and has no rule is listed, never guessed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from spikeport_toolkit.models.neuron import QuantReLU, SpikingNeuron
 from spikeport_toolkit.models.spikewfm import SpikeWFM
 
 from .counts import LayerCounts, LayerKind
+from .products import CONVOLUTIONS as PLAIN_CONVOLUTIONS
+from .products import MULTIPLIES, TRANSPOSED, Product, product
 from .rows import Row, bytes_of
 from .sources import SpikeSource, SpikeSources
 
 ACTIVATIONS = (nn.ReLU, nn.GELU, QuantReLU)
 NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 OPAQUE = (nn.MultiheadAttention, SpikingNeuron, StaircaseNeuron, sj_neuron.BaseNode)
-RULED = (nn.Linear, SpikeWFM, nn.Identity, nn.Dropout, *OPAQUE, *NORMS, *ACTIVATIONS)
-MATMULS = frozenset(("matmul", "bmm", "__matmul__", "__rmatmul__"))
-NO_RULE = frozenset(("einsum", "baddbmm", "addmm", "linear", "conv1d", "conv2d", "conv3d"))
+RULED = (nn.Linear, SpikeWFM, nn.Identity, nn.Dropout, *CONVOLUTIONS, *OPAQUE, *NORMS, *ACTIVATIONS)
 
 
 class Counter:
@@ -38,10 +39,15 @@ class Counter:
         self.levels = 1
         self._model = model
         self._paths = {module: path for path, module in model.named_modules()}
+        self._names: dict[Tensor, str] = {
+            p: name for m in model.modules() for name, p in m.named_parameters(recurse=False)
+        }
         self._owner = {m.node: m for m in model.modules() if isinstance(m, SpikingNeuron)}
         self._repeats = _loop_steps(model)
         self._rows: dict[str, Row] = {}
-        self._unaccounted = dict.fromkeys(_without_rule(model))
+        self._unaccounted: dict[str, None] = {}
+        self._without_rule = _without_rule(model)
+        self._used: set[Tensor] = set()
         self._sources = SpikeSources(self._function)
         self._scope: list[nn.Module] = []
         self._handles: list[Any] = []
@@ -64,7 +70,8 @@ class Counter:
     @property
     def unaccounted(self) -> tuple[str, ...]:
         """Paths of what has weights or multiplies, and no rule."""
-        return tuple(self._unaccounted)
+        modules = [path for path, own in self._without_rule.items() if not self._used.issuperset(own)]
+        return (*modules, *self._unaccounted)
 
     def layers(self, samples: int) -> tuple[LayerCounts, ...]:
         """Counts per sample, in the order in which the layers first ran."""
@@ -165,7 +172,9 @@ class Counter:
         self._node_steps[module] = self._node_steps.get(module, 0) + steps
         self.levels = max(self.levels, int(levels))
         row = self._row(path, "spiking")
-        row.levels, row.fixed = int(levels), {"neurons": spikes.shape[-1], "outputs": spikes.shape[-1]}
+        sample = spikes.shape[2:] if module.step_mode == "m" else spikes.shape[1:]
+        width = sample.numel() if len(sample) > 2 else spikes.shape[-1]  # a feature map, or one token
+        row.levels, row.fixed = int(levels), {"neurons": width, "outputs": width}
         events = spikes if module.step_mode == "m" else spikes.unsqueeze(0)
         if owner is None:
             events = events.abs()  # a node of the user's may be ternary
@@ -220,18 +229,55 @@ class Counter:
         """A torch function ran: count the products of activations, and note those without a rule."""
         if self._counting or not self._scope or isinstance(self._scope[-1], (nn.Linear, *OPAQUE)):
             return
+        if name not in MULTIPLIES:
+            return
         path = self._paths[self._scope[-1]]
-        if name == "scaled_dot_product_attention":
-            q, k, v = (tuple(args) + tuple(kwargs.get(n) for n in ("query", "key", "value")[len(args) :]))[:3]
-            row = self._row(path, "attention")
-            row.macs(q.numel() // q.shape[-1] * k.shape[-2] * (q.shape[-1] + v.shape[-1]))
-            row.add(activation_bytes=bytes_of(q, k, v, out))
-        elif name in MATMULS and not any(isinstance(a, nn.Parameter) for a in args):
-            row = self._row(path, "attention")
-            row.macs(out.numel() * args[0].shape[-1])
-            row.add(activation_bytes=bytes_of(*args, out))
-        elif name in MATMULS or (name in NO_RULE and not isinstance(self._scope[-1], nn.modules.conv._ConvNd)):
+        found = product(name, args, kwargs, out)
+        if found is None:
             self._unaccounted[f"{path or type(self._model).__name__} ({name})"] = None
+            return
+        weight = next((operand for operand in found.operands if isinstance(operand, nn.Parameter)), None)
+        if weight is not None:
+            self._weighted(name, found, weight, args, kwargs, out)
+        elif found.macs:
+            row = self._row(path, "attention")
+            row.macs(found.macs)
+            row.add(activation_bytes=bytes_of(*found.operands, out))
+
+    def _weighted(
+        self, name: str, found: Product, weight: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Tensor
+    ) -> None:
+        """A product with a weight outside nn.Linear: a convolution, or a parameter applied by hand."""
+        module = self._scope[-1]
+        self._used.add(weight)
+        convolution = isinstance(module, CONVOLUTIONS)
+        path = self._paths[module] if convolution else f"{self._paths[module]}.{self._names[weight]}".lstrip(".")
+        row = self._row(path, "convolution" if name in PLAIN_CONVOLUTIONS | TRANSPOSED else "linear")
+        bias = module.bias if isinstance(module, CONVOLUTIONS) else None
+        row.fixed = {
+            "weight_bytes": bytes_of(weight, bias),
+            "weights": weight.numel(),
+            "outputs": out[0].numel() if convolution else out.shape[-1],
+        }
+        row.macs(found.macs)
+        x = next((operand for operand in found.operands if operand is not weight), weight)
+        row.add(activation_bytes=bytes_of(x, out))
+        source = self._sources.of(x)
+        if source is None:
+            return
+        row.fed_by = source.path
+        if name not in PLAIN_CONVOLUTIONS:
+            self._unaccounted[f"{path} (SynOps of {name})"] = None
+            return
+        # Each event reaches the weights that are not zero under it: the convolution itself, with ones for weights.
+        reach, rest = (weight != 0).double(), (None, *args[3:])
+        options = {key: value for key, value in kwargs.items() if key not in ("input", "weight", "bias")}
+        function = getattr(torch.nn.functional, name)
+        row.add(graded_synops=int(function((x != 0).double(), reach, *rest, **options).sum()))
+        if source.scale:
+            row.input = "spikes"
+            events = torch.round(x.double() * source.scale).abs()
+            row.add(synops=int(function(events, reach, *rest, **options).sum()))
 
 
 def _synops(events: Tensor, fan_out: Tensor, uniform: bool) -> Tensor:
@@ -254,13 +300,13 @@ def _loop_steps(model: nn.Module) -> dict[nn.Module, int]:
     return found
 
 
-def _without_rule(model: nn.Module) -> list[str]:
-    """Modules with own parameters, or leaves with own tables, that no rule covers."""
+def _without_rule(model: nn.Module) -> dict[str, list[Tensor]]:
+    """Modules with own parameters, or leaves with own tables, that no module rule covers, and what they own."""
     inside = {child for m in model.modules() if isinstance(m, OPAQUE) for child in m.modules()}
-    found = []
+    found = {}
     for path, module in model.named_modules():
         leaf = next(module.children(), None) is None
         own = [*module.parameters(recurse=False), *(module.buffers(recurse=False) if leaf else ())]
         if own and module not in inside and not isinstance(module, RULED):
-            found.append(path or type(model).__name__)
+            found[path or type(model).__name__] = own
     return found

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
-LayerKind = Literal["linear", "attention", "layernorm", "batchnorm", "spiking", "activation", "embedding"]
+LayerKind = Literal[
+    "linear", "convolution", "attention", "layernorm", "batchnorm", "spiking", "activation", "embedding"
+]
 InputKind = Literal["spikes", "analog"]
 
 
@@ -21,7 +23,7 @@ class LayerCounts:
     - `input` says where the layer's input comes from, by source and never by value; `fed_by` names the spiking layer.
     - `spikes`: events. A graded spike of value k is k events. `spike_rate` = spikes / (neuron updates * D).
     - `synops`: sum over input events of the outgoing weights that are not zero.
-    - `neuron_updates` = neurons * tokens * T; `neurons` is the width of one token.
+    - `neuron_updates` = neurons * tokens * T; `neurons` is the width of one token, or a whole feature map.
     - `nonzero`: nonzero outputs of a twin's activation. `graded_synops`: nonzero inputs times the outgoing weights that
       are not zero, for a layer fed by spikes or by an activation: what a chip with graded spikes would do.
     - Bytes are those of the dtype traced. Weights count once, biases included; activations are input plus output of

@@ -24,6 +24,7 @@ KNOWN_FAMILY, LATENCY_FACTOR = 1.65, 2.5
 """p10-p90 factors that cover four fifths of published points: family seen in the fit, or not (docs/validation.md)."""
 KERNELS = {
     "linear": (1, 1, 1),
+    "convolution": (1, 1, 1),
     "attention": (1, 1, 4),
     "layernorm": (1, 1, 2),
     "spiking": (0, 1, 4),
@@ -54,7 +55,7 @@ def gpu_costs(work: Iterable[LayerCounts] | Counts, draws: Draws, precision: str
         rows = list(work)
         kernels = _kernels(rows, precision)
         for layer in rows:
-            inner = precision if layer.kind == "linear" or precision != "int8" else "fp16"
+            inner = precision if layer.kind in ("linear", "convolution") or precision != "int8" else "fp16"
             flop[inner] += 2 * layer.macs_executed
             if KERNELS[layer.kind][1]:
                 moved += (layer.weight_bytes + layer.activation_bytes) * WIDTH[inner] / TRACED_BYTES

@@ -157,22 +157,104 @@ def test_a_twins_zeros_are_counted_but_are_no_spikes():
 
 
 class Stranger(nn.Module):
-    """A weight applied by einsum, explicit attention and a convolution: two of three have no rule."""
+    """A scale and a tensordot without a rule, an einsum and explicit attention with one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(4))
-        self.conv = nn.Conv1d(3, 3, 1)
+        self.mix = nn.Parameter(torch.ones(4, 5))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.einsum("bnd,d->bnd", x, self.scale)
-        return self.conv((x @ x.transpose(1, 2)).softmax(-1) @ x)
+        x = x * self.scale
+        x = torch.einsum("bnd,de->bne", x, self.mix)
+        x = (x @ x.transpose(1, 2)).softmax(-1) @ x
+        return torch.tensordot(x, x, dims=([1], [1]))
 
 
-def test_what_has_no_rule_is_listed_and_explicit_attention_is_counted():
+def test_what_has_no_rule_is_listed_and_what_has_one_is_counted():
     found = trace(Stranger(), [inputs(2, 3, 4)])
-    assert found.unaccounted == ("Stranger", "conv", "Stranger (einsum)")
-    assert found.totals["macs_executed"] == 2 * 3 * 3 * 4
+    assert found.unaccounted == ("Stranger", "Stranger (tensordot)")
+    assert layer(found, "mix").macs_executed == 3 * 4 * 5
+    assert layer(found, "mix").weight_bytes == 80
+    assert found.totals["macs_executed"] == 3 * 4 * 5 + 2 * 3 * 3 * 5
+
+
+class Attending(nn.Module):
+    """The same attention written four ways; every one has 2 N^2 d products and 4 N d^2 in its projections."""
+
+    def __init__(self, how: str, d: int = 12, heads: int = 3):
+        super().__init__()
+        self.how, self.heads = how, heads
+        self.mha = nn.MultiheadAttention(d, heads, batch_first=True) if how == "mha" else None
+        self.qkv, self.out = (None, None) if how == "mha" else (nn.Linear(d, 3 * d), nn.Linear(d, d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mha is not None:
+            return self.mha(x, x, x, need_weights=False)[0]
+        b, n, d = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if self.how == "sdpa":
+            y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        elif self.how == "explicit":
+            y = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        else:
+            weights = torch.einsum("bhnd,bhmd->bhnm", q, k).softmax(-1)
+            y = torch.einsum("...nm,...md->...nd", weights, v)
+        return self.out(y.transpose(1, 2).reshape(b, n, d))
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "no_grad", "inference_mode"])
+@pytest.mark.parametrize("how", ["mha", "sdpa", "explicit", "einsum"])
+def test_attention_is_counted_exactly_however_it_is_written_and_in_every_mode(how, mode):
+    # N = 5, d = 12: projections 4 * 5 * 12 * 12 = 2880, products 2 * 5^2 * 12 = 600
+    model = Attending(how).train(mode == "train")
+    with {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(mode, torch.enable_grad)():
+        found = trace(model, [inputs(2, 5, 12)])
+    assert found.totals["macs_executed"] == 2880 + 600
+    assert found.unaccounted == ()
+
+
+class Convolutional(nn.Module):
+    """Conv, IF at each of 3 steps, strided grouped conv over the spikes, read out by a bare F.linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 4, 3, padding=1, bias=False)
+        self.fire = neuron.IFNode(step_mode="m")
+        self.conv2 = nn.Conv2d(4, 2, 3, stride=2, groups=2)
+        self.read = nn.Parameter(torch.ones(5, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        current = self.conv1(x)
+        self.fire.reset()
+        spikes = self.fire(current.expand(3, *current.shape))
+        maps = self.conv2(spikes.flatten(0, 1)).unflatten(0, (3, -1)).mean(0)
+        return torch.nn.functional.linear(maps.flatten(1), self.read)
+
+
+def test_convolutions_and_their_synops_are_exact_to_the_edge():
+    # 6 x 6 image of ones, all 3 x 3 kernels 1/4 at the centre only: the current is 1/4 everywhere; threshold 1, T = 3:
+    # no spike. With a centre of 1 every one of 4 * 36 neurons fires at each of 3 steps: 432 spikes.
+    #   conv1 6 * 6 * 4 outputs * 9 = 1296 MAC;   conv2 2 * 2 * 2 outputs * (2 channels * 9) = 144 a step, 432 in all
+    #   a spike at (y, x) reaches as many of the 2 x 2 stride-2 windows as hold it: 4 windows * 9 = 36 for a map,
+    #   one output channel a group: 36 * 4 maps * 3 steps = 432 SynOps;  read 8 * 5 = 40 MAC
+    model = Convolutional()
+    with torch.no_grad():
+        model.conv1.weight.zero_()
+        model.conv1.weight[..., 1, 1] = 1.0
+        model.conv2.weight.fill_(1.0)
+    found = trace(model, [np.ones((2, 1, 6, 6), np.float32)])
+    assert layer(found, "conv1").macs_executed == 1296
+    assert layer(found, "fire").spikes == 432
+    assert layer(found, "fire").neurons == 4 * 36
+    conv2 = layer(found, "conv2")
+    assert (conv2.kind, conv2.input, conv2.fed_by) == ("convolution", "spikes", "fire")
+    assert (conv2.macs_executed, conv2.synops, conv2.graded_synops) == (432, 432, 432)
+    assert layer(found, "read").macs_executed == 40
+    assert found.unaccounted == ()
+    with torch.no_grad():
+        model.conv2.weight[:, :, 0, 0] = 0.0  # 4 windows * 8
+    assert layer(trace(model, [np.ones((2, 1, 6, 6), np.float32)]), "conv2").synops == 32 * 4 * 3
 
 
 def test_nano_counts_match_its_architecture():
