@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
+
+import numpy as np
 
 from spikeport_errors import InputError, UsageError, unknown_name
 from spikeport_targets.card import Card, Constant, Quantity
 
 from .bare import Counts
+from .calibrate import Factor, Run, factor
 from .convention import convention_costs
 from .costs import Costs
 from .counts import Trace
 from .event import event_costs, on_chip
 from .gpu import gpu_costs
-from .montecarlo import Draws, quantity
+from .montecarlo import DRAWS, Draws, quantity
 from .text import si
 from .verdict import break_even, verdict
 
@@ -116,10 +120,14 @@ def estimate(
     scenario: str | None = None,
     twin_trace: Trace | Counts | None = None,
     host: Card | None = None,
+    runs: Sequence[tuple[Run, Trace]] = (),
+    name: str | None = None,
 ) -> Estimate:
     """Energy and latency of one inference on the target of `card`, and of the twin whose trace is given.
 
     `work` is a trace, or bare `Counts` of a network whose weights are not at hand (then a host cannot be composed).
+    `runs` were measured on the device, each with the trace of its model, and narrow the interval (see `calibrate`); a
+    run of the model called `name` itself is reported as measured.
     `precision` ('fp32' | 'fp16' | 'int8') and `scenario` default to the card's. `host` is the card of the GPU that
     runs what an event-driven chip cannot; without it host energy and total are None there. Raises UsageError for a
     precision, scenario or host that does not fit the card, InputError for a card that is measured or has no costs.
@@ -129,8 +137,11 @@ def estimate(
     if card.klass == "simulator":
         raise InputError(f"{card.id} is a simulator: it has no energy or latency to estimate; use it with `export`")
     precision, scenario = _precision(card, precision), _scenario(card, scenario)
-    mine = _costs(work, Draws(card, scenario), precision, host)
-    theirs = None if twin_trace is None else _costs(twin_trace, Draws(card, scenario), precision, host)
+    here = [(run, trace) for run, trace in runs if (run.target, run.scenario) == (card.id, scenario or "none")]
+    factors = _factors(card, scenario, here)
+    mine = _costs(work, Draws(card, scenario, factors), precision, host)
+    theirs = None if twin_trace is None else _costs(twin_trace, Draws(card, scenario, factors), precision, host)
+    same = next((run for run, _ in here if (run.model, run.precision) == (name, precision)), None)
     even = None if theirs is None else break_even(mine, theirs, work.spike_rate)
     notes = [*mine.notes]
     if isinstance(work, Trace) and work.unaccounted:
@@ -142,14 +153,43 @@ def estimate(
         scenario=scenario or "none",
         boundary=card.boundary if host is None or card.klass == "gpu" else f"{card.boundary}; host: {host.boundary}",
         precision=precision,
-        energy=_energy(mine),
-        latency=_latency(mine),
+        energy=_energy(mine) if same is None or same.energy() is None else replace(_energy(mine), total=same.energy()),
+        latency=_latency(mine) if same is None else same.latency(),
         twin=None if theirs is None else TwinCost(_energy(theirs), _latency(theirs)),
         break_even_spike_rate=even,
         verdict=verdict(card, work, mine, theirs, even),
-        notes=(*notes, *_other_precision(card, precision, twin_trace)),
+        notes=(*notes, *_other_precision(card, precision, twin_trace), *_calibrated(here, same)),
         constants=(*mine.used(), *_only_twin(mine, theirs), *mine.unknown),
     )
+
+
+def _factors(card: Card, scenario: str | None, runs: Sequence[tuple[Run, Trace]]) -> dict[str, Factor]:
+    """The structural factors that runs on this target give: of the latency, and on a GPU of the power."""
+    plain: Factor = (np.ones(1 + DRAWS), 1.0, ())
+    costs = [_costs(t, Draws(card, scenario, {"factor_latency": plain}), _precision(card, r.precision), None)
+             for r, t in runs]  # fmt: skip
+    times = [(c, r) for c, (r, _) in zip(costs, runs, strict=True) if c.latency is not None]
+    powers = [(c, r) for c, r in times if card.klass == "gpu" and c.total is not None and r.energy_j is not None]
+    found = {}
+    if times:
+        found["factor_latency"] = factor(
+            [c.latency for c, _ in times if c.latency is not None],
+            [r.latency_s for _, r in times],
+            [r for _, r in times],
+        )
+    if powers:
+        predicted = [c.total / c.latency for c, _ in powers if c.total is not None and c.latency is not None]
+        measured = [r.energy_j / r.latency_s for _, r in powers if r.energy_j is not None]
+        found["factor_power"] = factor(predicted, measured, [r for _, r in powers])
+    return found
+
+
+def _calibrated(runs: Sequence[tuple[Run, Trace]], same: Run | None) -> tuple[str, ...]:
+    if not runs:
+        return ()
+    names = ", ".join(dict.fromkeys(f"{run.model} ({run.precision})" for run, _ in runs))
+    what = "its own run: measured, not estimated" if same is not None else "the runs take the structural factor's place"
+    return (f"Calibrated by {len(runs)} run{'s' if len(runs) > 1 else ''} on the device: {names}; {what}.",)
 
 
 def _costs(work: Trace | Counts, draws: Draws, precision: str, host: Card | None) -> Costs:

@@ -107,7 +107,12 @@ def _energy(
         if active is not None
         else "No power is published for this mode, so there is no energy."
     )
-    return None, None, None if active is None or latency is None else active * latency, note
+    if active is None or latency is None:
+        return None, None, None, note
+    energy = active * latency
+    if draws.calibrated("factor_power"):
+        energy = energy * draws.factor("factor_power", 1.0, "power of the runs on the device")
+    return None, None, energy, note
 
 
 def _kernels(rows: list[LayerCounts], precision: str) -> Constant:

@@ -37,10 +37,18 @@ def log_triangular(name: str, low: float, nominal: float, high: float) -> Values
 
 
 class Draws:
-    """Values of the constants of one card in one scenario, with a record of which were used or are not published."""
+    """Values of the constants of one card in one scenario, with a record of which were used or are not published.
 
-    def __init__(self, card: Card, scenario: str | None = None):
-        self.card, self.scenario = card, scenario
+    `factors` replace structural factors by name: values, the p10-p90 factor that is left, and sources.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        scenario: str | None = None,
+        factors: Mapping[str, tuple[Values, float, tuple[str, ...]]] | None = None,
+    ):
+        self.card, self.scenario, self._factors = card, scenario, factors or {}
         own = card.scenarios[scenario].constants if scenario else {}
         self.known: Mapping[str, Constant] = {**card.constants, **own}
         self.used: dict[str, Constant] = {}
@@ -63,8 +71,20 @@ class Draws:
         self.used[constant.name] = constant
         return log_triangular(constant.name, low, nominal, high)
 
+    def calibrated(self, name: str) -> bool:
+        """Whether runs on the device gave the factor `name`."""
+        return name in self._factors
+
     def factor(self, name: str, size: float, reason: str) -> Values:
-        """A structural factor: 1, and draws whose 10th and 90th percentile are 1 / `size` and `size`."""
+        """A structural factor: 1, and draws whose 10th and 90th percentile are 1 / `size` and `size`.
+
+        A calibrated factor takes its place where runs on the device gave one.
+        """
+        if name in self._factors:
+            values, left, runs = self._factors[name]
+            low, high = float(values.min()) * left**-TAIL, float(values.max()) * left**TAIL
+            self.used[name] = Constant(name, low, float(values[0]), high, "1", "measured", runs, conditions=reason)
+            return values * log_triangular(name, left**-TAIL, 1.0, left**TAIL)
         source = ("error of the cost model on published measurements it was not fitted to",)
         edge = size**TAIL
         return self.derived(Constant(name, 1 / edge, 1.0, edge, "1", "derived", source, conditions=reason))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from spikeport_errors import UsageError
+from spikeport_errors import UsageError, unknown_name
 from spikeport_targets.card import Card
 from spikeport_toolkit.models.spikewfm import ChannelPredictor
 
+from .calibrate import Run
 from .counts import Trace
 from .estimate import Estimate, estimate
 from .measured import measure
@@ -69,13 +70,18 @@ def profile(
     precision: str | None = None,
     scenario: str | None = None,
     host: Card | None = None,
+    runs: Sequence[tuple[Run, Trace]] = (),
     source: str = "inputs of the caller",
 ) -> Profile:
     """Trace `model` and its quantised `twin` on `batches` (float patches `[batch, token, value]`), cost both per card.
 
     `precision` and `scenario` apply to the cards that know them, the others use their own; UsageError if none does.
-    `source` says what the inputs are, `host` as in `estimate`. A card of class `cpu` is measured, not estimated.
+    `source` says what the inputs are, `host` and `runs` as in `estimate`. A card of class `cpu` is measured.
     """
+    known = {card.id for card in cards}
+    stray = next((run for run, _ in runs if run.target not in known), None)
+    if stray is not None:
+        raise unknown_name(f"target of {stray.source}", stray.target, known, "calibrate with runs on profiled targets")
     inputs = list(batches)
     precisions = [precision if precision in card.limits.get("precisions", ()) else None for card in cards]
     scenarios = [scenario if scenario in card.scenarios else None for card in cards]
@@ -93,7 +99,9 @@ def profile(
         targets=tuple(
             measure(model, twin, card, np.concatenate(inputs), p or str(card.limits["default_precision"]))
             if card.klass == "cpu"
-            else estimate(counts, card, precision=p, scenario=s, twin_trace=twin_counts, host=host)
+            else estimate(
+                counts, card, precision=p, scenario=s, twin_trace=twin_counts, host=host, runs=runs, name=name
+            )
             for card, p, s in zip(cards, precisions, scenarios, strict=True)
         ),
     )

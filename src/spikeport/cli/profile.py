@@ -18,6 +18,7 @@ def profile(
     precision: str | None = None,
     scenario: str | None = None,
     host: str | None = None,
+    calibrate: Path | None = None,
     samples: int = 16,
     seed: int = 0,
     common: Common = DEFAULTS,
@@ -38,6 +39,8 @@ def profile(
         Scenario of a card, such as embedded or host_streamed.
     host
         Target that runs what an event-driven chip cannot, such as jetson-orin-nano: gives composed totals.
+    calibrate
+        CSV file of runs on these targets: model,target,precision,scenario,latency_s,energy_j (SI; energy may be empty).
     samples
         Real channels to measure on.
     seed
@@ -54,6 +57,7 @@ def profile(
             precision=precision,
             scenario=scenario,
             host=host,
+            calibrate=calibrate,
             samples=samples,
             seed=seed,
         )

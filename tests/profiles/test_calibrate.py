@@ -1,0 +1,98 @@
+"""A run on the device narrows the estimates of other models on it, and replaces its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spikeport_errors import InputError, UsageError
+from spikeport_profiles.calibrate import Run, read_runs
+from spikeport_profiles.estimate import estimate
+from spikeport_profiles.profile import profile
+from spikeport_profiles.trace import trace
+from spikeport_targets.card import load_card
+from spikeport_toolkit.models.load import load_model
+
+CARD = load_card("jetson-orin-nano")
+PATCHES = np.random.default_rng(0).standard_normal((1, 64, 336)).astype(np.float32)
+HEADER = "model,target,precision,scenario,latency_s,energy_j\n"
+
+
+def counted(name: str):
+    return trace(load_model(name), [PATCHES])
+
+
+def run(model: str, latency: float, energy: float | None = None, precision: str = "fp16") -> Run:
+    return Run(model, CARD.id, precision, "maxn_super", latency, energy, "measured.csv, line 2")
+
+
+def width(quantity) -> float:
+    return quantity.high / quantity.low
+
+
+def test_a_run_of_another_model_moves_the_estimate_and_narrows_it_to_the_transfer():
+    mine, twin = counted("spikewfm-nano"), counted("spikewfm-nano-qrelu")
+    before, other = estimate(mine, CARD).latency, estimate(twin, CARD).latency
+    found = estimate(mine, CARD, runs=[(run("spikewfm-nano-qrelu", 2 * other.nominal), twin)], name="spikewfm-nano")
+    assert found.latency.nominal == pytest.approx(2 * before.nominal, rel=0.05)
+    assert width(found.latency) < 1.9 < 5 < width(before)
+    assert found.latency.kind == "estimated"
+    assert any("Calibrated by 1 run" in note for note in found.notes)
+    assert any(c.name == "factor_latency" and c.source == ("measured.csv, line 2",) for c in found.constants)
+
+
+def test_a_run_of_the_same_model_is_measured_and_not_estimated():
+    mine = counted("spikewfm-nano")
+    found = estimate(mine, CARD, runs=[(run("spikewfm-nano", 1e-3, 9e-3), mine)], name="spikewfm-nano")
+    assert (found.latency.low, found.latency.nominal, found.latency.high) == (1e-3, 1e-3, 1e-3)
+    assert (found.latency.kind, found.energy.total.kind, found.energy.total.nominal) == ("measured", "measured", 9e-3)
+
+
+def test_a_measured_energy_gives_the_power_for_other_precisions():
+    mine = counted("spikewfm-nano")
+    found = estimate(
+        mine, CARD, precision="int8", runs=[(run("spikewfm-nano", 1e-3, 7e-3), mine)], name="spikewfm-nano"
+    )
+    assert found.energy.total.kind == "estimated"
+    # 7 W measured where the FP16 constant says 14.14: the INT8 constant is scaled by as much
+    assert found.energy.total.nominal == pytest.approx(12.49 * 7 / 14.14 * found.latency.nominal)
+
+
+def test_runs_that_disagree_leave_a_wider_interval():
+    mine = counted("spikewfm-nano")
+    one = estimate(mine, CARD, precision="int8", runs=[(run("a", 1e-3), mine)])
+    two = estimate(mine, CARD, precision="int8", runs=[(run("a", 1e-3), mine), (run("b", 3e-3), mine)])
+    assert width(two.latency) > 1.5 * width(one.latency)
+
+
+def test_runs_of_another_power_mode_do_not_count():
+    mine = counted("spikewfm-nano")
+    found = estimate(
+        mine, CARD, scenario="original_15w", runs=[(run("spikewfm-nano", 1e-3), mine)], name="spikewfm-nano"
+    )
+    assert found.latency == estimate(mine, CARD, scenario="original_15w").latency
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model,target\n", "column precision is missing"),
+        (HEADER, "holds no run"),
+        (HEADER + "m,t,fp16,maxn_super,fast,\n", "line 2: latency_s is 'fast'"),
+        (HEADER + "m,t,fp16,maxn_super,-1,\n", "positive number"),
+        (HEADER + "m,t,fp16,,1e-3,\n", "line 2: scenario is empty"),
+        (HEADER + "m,t,fp16,maxn_super,1e-3,nan\n", "energy_j"),
+        (HEADER + "m,t\n", "is empty"),
+    ],
+)
+def test_a_bad_file_of_runs_is_one_clear_error(text, message, tmp_path):
+    (tmp_path / "runs.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_runs(tmp_path / "runs.csv")
+
+
+def test_a_run_on_a_target_that_is_not_profiled_is_refused():
+    model = load_model("spikewfm-nano")
+    stray = Run("spikewfm-nano", "jetson-orin-nx", "fp16", "maxn", 1e-3, None, "runs.csv, line 2")
+    with pytest.raises(UsageError, match="jetson-orin-nx"):
+        profile(model, None, [CARD], [PATCHES], runs=[(stray, trace(model, [PATCHES]))])
