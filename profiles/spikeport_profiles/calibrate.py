@@ -3,7 +3,8 @@
 A run of some model on the target gives, draw by draw, the factor f = measured / predicted by the constants alone.
 Another model's estimate is its own prediction times f: what both owe to the constants cancels, and what is left is the
 transfer's interval: 1.3 each way for the 10th and 90th percentile (one measurement of the same model on another Jetson
-predicts with 11.5 % mean error, 26.5 % for the worst family), or the spread of the runs where that is wider. A run of the very model, precision and scenario is not estimated at all: its latency is what was measured.
+predicts with 11.5 % mean error, 26.5 % for the worst family), or the spread of the runs where that is wider. A run of
+the very model, precision and scenario is not estimated at all: its latency is what was measured.
 """
 
 from __future__ import annotations
