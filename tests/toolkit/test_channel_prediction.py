@@ -1,10 +1,15 @@
 """The benchmark: a perfect predictor scores perfectly, baselines stand beside, nothing unseen leaks in."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from spikeport_errors import InputError
-from spikeport_toolkit.data.sampler import embedded_split
+from spikeport_errors import InputError, UsageError
+from spikeport_toolkit.baselines.registry import BASELINES, baselines_of
+from spikeport_toolkit.data.channel_set import ChannelSet
+from spikeport_toolkit.data.impairments import CarrierOffset, Interference
+from spikeport_toolkit.data.sampler import embedded_split, symbol_times
 from spikeport_toolkit.models.load import load_model
 from spikeport_toolkit.models.presets import preset
 from spikeport_toolkit.tasks.channel_prediction import Evaluation, evaluate, example_pairs
@@ -42,8 +47,66 @@ def test_the_document_is_plain_and_says_what_it_is(result: Evaluation) -> None:
     document = result.to_dict()
     assert document["kind"] == "simulated"
     assert document["schema"] == "spikeport.evaluation/1"
-    assert {c["role"] for c in document["curves"]} == {"model", "baseline"}
+    assert {c["role"] for c in document["curves"]} == {"model", "baseline", "limit"}
     assert "last-value" in result.summary()
+
+
+def test_every_model_is_held_against_lmmse_and_the_genie(result: Evaluation) -> None:
+    curves = {(c.method, c.regime, c.split): c for c in result.curves}
+    assert {(g.method, g.to) for g in result.gaps} == {("zero", "lmmse"), ("zero", "genie")}
+    for gap in result.gaps:
+        theirs = curves[gap.to, gap.regime, gap.split].nmse_db
+        np.testing.assert_allclose(
+            gap.gap_db, np.subtract(curves["zero", gap.regime, gap.split].nmse_db, theirs), atol=1e-3
+        )
+        assert f"zero over {gap.to}" in result.summary()
+    assert len(result.to_dict()["gaps"]) == 8
+
+
+def test_seeds_are_pooled_and_differ() -> None:
+    grid = CONFIG.grid
+    one, other = (evaluate("none", {}, grid, snrs_db=(0,), links=12, seed=seed, regimes=("R1",)) for seed in (0, 1))
+    both = evaluate("none", {}, grid, snrs_db=(0,), links=12, seed=0, seeds=2, regimes=("R1",))
+    for a, b, pooled in zip(one.curves, other.curves, both.curves, strict=True):
+        linear = [10 ** (c.nmse_db[0] / 10) for c in (a, b, pooled)]
+        assert linear[2] == pytest.approx((linear[0] + linear[1]) / 2, rel=1e-3)
+        assert linear[0] != linear[1]
+    assert both.to_dict()["seeds"] == 2
+
+
+def test_stored_channels_have_their_own_regime_and_no_genie() -> None:
+    rng = np.random.default_rng(0)
+    h = rng.standard_normal((6, 56, 4, 48, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    made = ChannelSet(h, np.arange(56) * 2e-3, 5e9, 312.5e3, 2, 2, "hall", "measured", np.full(6, -1, np.int8))
+    contiguous = replace(made, times_s=symbol_times(CONFIG.grid, "R1") + 5.0, kind="simulated")
+    result = evaluate("none", {}, CONFIG.grid, snrs_db=(0, 10), links=6, splits={"hall": made, "cdl": contiguous})
+    assert {(c.regime, c.split) for c in result.curves} == {("recorded", "hall"), ("R1", "cdl")}
+    assert "genie" not in {c.method for c in result.curves}
+    assert "No genie in hall, cdl" in result.summary()
+    assert result.kind == "measured"
+    with pytest.raises(InputError, match="use --snr"):
+        evaluate("none", {}, CONFIG.grid, snrs_db=(0,), links=6, splits={"hall": made}, sinr=Interference())
+
+
+def test_the_receiver_is_named_and_makes_things_worse() -> None:
+    plain, spoiled = (
+        evaluate("none", {}, CONFIG.grid, snrs_db=(20,), links=8, regimes=("R1",), impairments=faults)
+        for faults in ((), (CarrierOffset(100.0),))
+    )
+    by_name = [{(c.method, c.split): c.nmse_db[0] for c in r.curves} for r in (plain, spoiled)]
+    for key, value in by_name[1].items():
+        assert value == by_name[0][key] if key[0] == "genie" else value > by_name[0][key]
+    assert spoiled.to_dict()["impairments"] == ["carrier offset 100 Hz"]
+    assert "carrier offset 100 Hz" in spoiled.summary()
+
+
+def test_baselines_are_chosen_by_name() -> None:
+    assert [b.name for b in baselines_of("ar,pad")] == ["last-value", "ar", "pad", "wiener", "lmmse", "genie"]
+    assert len(baselines_of("all")) == len(BASELINES) == 12
+    with pytest.raises(UsageError, match="did you mean 'wiener'"):
+        baselines_of("wienr")
+    with pytest.raises(UsageError, match="empty name"):
+        baselines_of("ar,,pad")
 
 
 def test_a_prediction_that_is_not_finite_is_refused() -> None:

@@ -106,7 +106,8 @@ def test_masked_pretraining_learns() -> None:
     torch.manual_seed(0)
     model = ChannelPredictor(preset("spikewfm-nano-relu").config)
     stage = dataclasses.replace(TINY.stages[0], steps=25, batch=8, lr=2e-3, warmup=5)
-    losses = [loss for _, loss, _ in loop._steps(model, loop._optimiser(model, stage), stage, (0, 0), 0)]
+    steps = loop._steps(model, loop._optimiser(model, stage), embedded_split("train"), stage, (0, 0), 0)
+    losses = [loss for _, loss, _ in steps]
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
 
 

@@ -1,4 +1,4 @@
-"""`spikeport data`: make and inspect path sets."""
+"""`spikeport data`: make and inspect stores of channel data."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from .output import DEFAULTS, Common, say
+from .output import DEFAULTS, Common, progress, say, show
 
-app = App(name="data", help="Make or inspect ray-traced path sets.", help_format="plaintext")
+app = App(name="data", help="Make or inspect stores of channel data.", help_format="plaintext")
 
 
 @app.command
@@ -19,49 +19,67 @@ def make(
     *,
     out: Path,
     city: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    users: int = 400,
+    users: int | None = None,
+    source: Path | None = None,
+    workers: int | None = None,
     common: Common = DEFAULTS,
 ) -> None:
-    """Ray-trace path sets with sionna-rt (extra [rt], LLVM 17 or newer); a finished city is kept on a rerun.
+    """Make a store: ray-traced cities (extra [rt], LLVM 17 or newer), DeepMIMO, 3GPP statistics, captures.
+
+    A finished city is kept: run the same command again to go on after a kill or a full disk.
 
     Parameters
     ----------
     recipe
-        `embedded`: the generator of the embedded data set.
+        A shipped data recipe (`spikeport data recipes`) or a TOML file.
     out
-        Folder for the path sets.
+        Folder for the store.
     city
-        Only these cities (repeatable); default: all ten.
+        Only these cities (repeatable); default: all of the recipe.
     users
-        Users per base station.
+        Users per base station, instead of the recipe's.
+    source
+        Folder that file names in the recipe count from, instead of the recipe's own.
+    workers
+        Cities made at once; default: half the cores.
     """
-    from spikeport_errors import unknown_name
-    from spikeport_toolkit.data.raytrace import generate
-    from spikeport_toolkit.data.store import EMBEDDED_CITIES
+    from spikeport_targets.environments import python_of
+    from spikeport_toolkit.data.make import make as make_store
+    from spikeport_toolkit.data.recipe import load_data_recipe
 
-    if recipe != "embedded":
-        raise unknown_name("data recipe", recipe, ["embedded"], "other recipes are not there yet")
-    file = generate(city or EMBEDDED_CITIES, out, users=users)
+    chosen = load_data_recipe(recipe, source).narrowed(city, users)
+    interpreters = {"deepmimo": python_of("deepmimo")}
+    with progress(common) as advance:
+        folder = make_store(chosen, out, workers=workers, interpreters=interpreters, report=advance)
     if common.json:
-        print(json.dumps({"file": str(file)}))
-    say(f"wrote {file}; look at it with: spikeport data info {out}", common)
+        print(json.dumps({"store": str(folder), "shards": [part.name for part in chosen.parts]}))
+    say(f"wrote {folder}; look at it with: spikeport data info {folder}", common)
 
 
 @app.command
-def info(folder: Path, *, common: Common = DEFAULTS) -> None:
-    """Say what a folder of path sets holds.
+def info(folder: Path, *, verify: Annotated[bool, Parameter(negative="")] = False, common: Common = DEFAULTS) -> None:
+    """Say what a store holds: cities, stations, carriers, links, line of sight, gains, licences.
 
     Parameters
     ----------
     folder
-        A folder with path sets (*.npz), or `embedded`.
+        A store, a folder of path sets (*.npz), or `embedded`.
+    verify
+        Compare the sha256 of every file; a difference is an error.
     """
-    from spikeport_toolkit.data.sampler import folder_sets
-    from spikeport_toolkit.data.store import load_embedded
+    from spikeport_toolkit.data.store_info import store_info
 
-    sets = load_embedded() if str(folder) == "embedded" else folder_sets(folder)
+    show(store_info(folder, verify=verify), common)
+
+
+@app.command
+def recipes(*, common: Common = DEFAULTS) -> None:
+    """List the shipped data recipes."""
+    from spikeport_toolkit.data.recipe import data_recipe_names, load_data_recipe
+
+    rows = [load_data_recipe(name) for name in data_recipe_names()]
     if common.json:
-        print(json.dumps([item.to_dict() for item in sets], indent=2))
+        print(json.dumps([{"name": r.name, "summary": r.summary, "source": r.source} for r in rows], indent=2))
         return
-    for item in sets:
-        say(item.summary(), common)
+    for row in rows:
+        say(f"{row.name}: {row.summary}", common)

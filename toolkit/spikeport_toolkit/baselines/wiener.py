@@ -7,7 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from spikeport_errors import InputError
 
-__all__ = ["delay_covariance", "speed_covariance", "wiener"]
+from .separable import separable_lmmse
+
+__all__ = ["delay_covariance", "prior_times", "speed_covariance", "wiener"]
 
 _SPEED_OF_LIGHT = 299_792_458.0
 _ANGLES, _SPEEDS = 256, 64
@@ -31,30 +33,22 @@ def wiener(
 
         H_hat = R_t(pred, obs) U (G o (U^T Y conj(V))) V^T,   G = l_f / (l_t l_f + 1/SNR),
 
-    where U, l_t diagonalise R_t(obs, obs) and V, l_f diagonalise R_f. This is the exact solution for the Kronecker
-    prior, so at least as good as one-dimensional filters in a row. Delays are expected to start at the first arrival
-    (timing advance). The mean excess delay is the one number taken from data: of 0.15, 0.2, 0.3 and 0.4 us, 0.3 us
-    has the best mean NMSE on the training cities (3GPP's UMi median spread, TR 38.901 table 7.5-6, is about 0.1 us).
-    The usual flat profile over 0-1 us is 1.5 to 17 dB worse there in contiguous slots, more at high SNR, because one
-    link in fourteen has 1 % of its power later than that.
+    where U, l_t diagonalise R_t(obs, obs) and V, l_f diagonalise R_f (see separable.py). This is the exact solution
+    for the Kronecker prior, so at least as good as one-dimensional filters in a row. Delays are expected to start at
+    the first arrival (timing advance). The mean excess delay is the one number taken from data: of 0.15, 0.2, 0.3
+    and 0.4 us, 0.3 us has the best mean NMSE on the training cities (3GPP's UMi median spread, TR 38.901 table 7.5-6,
+    is about 0.1 us). The usual flat profile over 0-1 us is 1.5 to 17 dB worse there in contiguous slots, more at high
+    SNR, because one link in fourteen has 1 % of its power later than that.
 
     `observed` `[batch, T_obs, antenna, frequency]`, times in s, `snr_db` a number or `[batch]`. Returns
     `[batch, T_pred, antenna, frequency]` complex64; InputError for other shapes or NaN.
     """
-    observed, snr_db = _checked(observed, times_observed, times_predicted, snr_db)
-    times = np.concatenate([times_observed, times_predicted])
+    times = prior_times(observed, times_observed, times_predicted)
     r_t = speed_covariance(times, carrier_hz, speeds)
     n = len(times_observed)
     r_f = delay_covariance(observed.shape[3], subcarrier_spacing_hz, mean_delay_s)
-    l_t, u = np.linalg.eigh(r_t[:n, :n])
-    l_f, v = np.linalg.eigh(r_f)
-    l_t, l_f = l_t.clip(0), l_f.clip(0)
-    noise = 10 ** (-snr_db / 10)
-    gain = l_f / (l_t[:, None] * l_f + noise[:, None, None])
-    rows = observed.transpose(0, 2, 1, 3).astype(np.complex128)
-    modes = gain[:, None] * (u.T @ rows @ v.conj())
-    predicted: NDArray[np.complex128] = (r_t[n:, :n] @ u) @ modes @ v.T
-    return predicted.transpose(0, 2, 1, 3).astype(np.complex64)
+    white = np.eye(observed.shape[2])
+    return separable_lmmse(observed, snr_db, (r_t[:n, :n], r_t[n:, :n]), (white, white), (r_f, r_f))
 
 
 def speed_covariance(
@@ -82,22 +76,15 @@ def delay_covariance(subcarriers: int, spacing_hz: float, mean_delay_s: float) -
     return covariance
 
 
-def _checked(
-    observed: NDArray[np.complex64],
-    times_observed: NDArray[np.float64],
-    times_predicted: NDArray[np.float64],
-    snr_db: ArrayLike,
-) -> tuple[NDArray[np.complex64], NDArray[np.float64]]:
-    if observed.ndim != 4 or 0 in observed.shape:
-        raise InputError(f"observed has shape {observed.shape}, wanted [batch, time, antenna, frequency], none empty")
+def prior_times(
+    observed: NDArray[np.complex64], times_observed: NDArray[np.float64], times_predicted: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """All times in a row; InputError where they do not fit the observation."""
+    if np.ndim(observed) != 4:
+        raise InputError(f"observed has shape {np.shape(observed)}, wanted [batch, time, antenna, frequency]")
     if np.shape(times_observed) != observed.shape[1:2] or np.ndim(times_predicted) != 1 or len(times_predicted) == 0:
         raise InputError(
             f"{observed.shape[1]} observed symbols, times of shape {np.shape(times_observed)} for them and of shape "
             f"{np.shape(times_predicted)} for the predicted ones: give one time for each symbol, in s"
         )
-    snr = np.asarray(snr_db, dtype=np.float64)
-    if snr.shape not in {(), observed.shape[:1]}:
-        raise InputError(f"snr_db has shape {snr.shape}, wanted one number or one for each of {len(observed)} samples")
-    if not np.isfinite(observed).all() or not np.isfinite(snr).all():
-        raise InputError("observed or snr_db holds NaN or infinity: drop those samples")
-    return observed, np.broadcast_to(snr, observed.shape[:1])
+    return np.concatenate([times_observed, times_predicted])

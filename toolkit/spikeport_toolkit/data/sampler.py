@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from spikeport_errors import InputError
 
 from ..models.config import SUBCARRIERS_PER_BLOCK, SYMBOLS_PER_SLOT, GridConfig
+from .channel_set import ChannelSet
+from .impairments import Impairment, Interference, WifiNoise, awgn, impair, scrambled
 from .patches import Channel, Patches, patches_from_channel, rms
+from .path_store import open_store
 from .schema import PATH_FIELDS, PathSet
-from .store import TRAIN_CITIES, UNSEEN_CITIES, load_embedded, load_paths
+from .store import HOLD_OUT, SPLITS, TRAIN_CITIES, UNSEEN_CITIES, load_embedded
 from .synthesis import channels
 
 SUBCARRIER_SPACING_HZ = 30e3
@@ -24,23 +27,56 @@ SYMBOL_S = 1 / 28e3
 CARRIER_BLOCKS = 51
 """Resource blocks of the 20 MHz carrier; a smaller grid is a window of it."""
 SPEED_M_S = (0.1, 5.0)
-HOLD_OUT = 5
-"""Every fifth link of a training city is kept for in-domain tests."""
 
 Regime = Literal["R1", "R2"]
 SLOT_START_S: dict[str, float] = {"R1": SYMBOLS_PER_SLOT * SYMBOL_S, "R2": 5e-3}
 """Time from slot start to slot start: R1 contiguous slots, R2 slots 5 ms apart."""
-SPLITS = ("train", "in-domain", "unseen")
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """What made a batch of channels, for a genie: links `users` of `paths`, their motion, the frequencies in Hz."""
+
+    paths: PathSet
+    users: NDArray[np.intp]
+    velocity: NDArray[np.float64]
+    frequencies_hz: NDArray[np.float64]
+
+    def channels(self, times_s: NDArray[np.float64], *, align_delays: bool = True) -> Channel:
+        """Their channels at `times_s`, `[batch, time, antenna, frequency]`."""
+        return channels(self.paths, self.users, times_s, self.frequencies_hz, self.velocity, align_delays=align_delays)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Clean channel `[batch, time, antenna, frequency]`, its noisy observed slots, the times of all symbols in s."""
+    """Clean channel `[batch, time, antenna, frequency]`, its noisy observed slots, the times of all symbols in s.
+
+    `snr_db` is the SINR where `interferers` are there: their channels `[batch, time, antenna, frequency]` before
+    scrambling, one array a user, at the power they arrive with. `unimpaired` is the observation before the receiver's
+    hardware. `white` says whether the noise is Gaussian and white, `geometry` is known for channels made from paths.
+    """
 
     clean: Channel
     observed: Channel
     times_s: NDArray[np.float64]
     snr_db: NDArray[np.float64]
+    carrier_hz: float = 3.5e9
+    spacing_hz: float = SUBCARRIER_SPACING_HZ
+    geometry: Geometry | None = None
+    unimpaired: Channel | None = None
+    interferers: tuple[Channel, ...] = ()
+    noise_power: NDArray[np.float64] | None = None
+    white: bool = True
+
+    @property
+    def times_observed(self) -> NDArray[np.float64]:
+        """Times of the observed symbols, s."""
+        return self.times_s[: self.observed.shape[1]]
+
+    @property
+    def times_predicted(self) -> NDArray[np.float64]:
+        """Times of the symbols to predict, s."""
+        return self.times_s[self.observed.shape[1] :]
 
     @property
     def target(self) -> Channel:
@@ -89,26 +125,8 @@ def split_links(paths: Sequence[PathSet], split: str, carrier_hz: float = 3.5e9)
 
 
 def folder_sets(folder: Path) -> list[PathSet]:
-    """All path sets of a folder's npz files; InputError where there is none."""
-    files = sorted(folder.glob("*.npz"))
-    if not files:
-        raise InputError(f"{folder} holds no path sets (*.npz): `spikeport data make embedded --out DIR` writes one")
-    return [item for file in files for item in load_paths(file)]
-
-
-def folder_splits(folder: Path) -> dict[str, PathSet]:
-    """Links of a folder of path sets (`spikeport data make`) by split, at 3.5 GHz if that is there.
-
-    Cities of the embedded set keep their split, so that none a checkpoint was trained on is called unseen; all
-    other cities are unseen. InputError for a folder without path sets.
-    """
-    sets = folder_sets(folder)
-    carriers = {item.carrier_hz for item in sets}
-    carrier = 3.5e9 if 3.5e9 in carriers else min(carriers)
-    named = [item if item.city in TRAIN_CITIES else replace(item, city=UNSEEN_CITIES[0]) for item in sets]
-    known = {item.city in TRAIN_CITIES for item in named if item.carrier_hz == carrier}
-    splits = [split for split, is_train in (("in-domain", True), ("unseen", False)) if is_train in known]
-    return {split: split_links(named, split, carrier) for split in splits}
+    """The path sets of a store or of a folder's npz files, at most 5,000 links of each."""
+    return list(open_store(folder).sets(most=5000))
 
 
 def symbol_times(grid: GridConfig, regime: str) -> NDArray[np.float64]:
@@ -139,24 +157,126 @@ def draw(
     rng: np.random.Generator,
     *,
     first_block: int | None = None,
+    sinr: Interference | None = None,
+    impairments: Sequence[Impairment] = (),
+    noise: WifiNoise | None = None,
 ) -> Batch:
     """One batch of channels of the links `users`, random velocities, noise at `snr_db` (or U(low, high) per sample).
 
     The window of resource blocks is drawn too unless `first_block` fixes it. SNR is the clean sample's mean power
-    over the noise power.
+    over the noise power; with `sinr`, `snr_db` is the SINR, and other links of `links` interfere. `noise` replaces
+    Gaussian noise by measured one; `impairments` are the receiver's, see data/impairments.py.
     """
+    batch = move(links, users, grid, regime, rng, first_block=first_block, sinr=sinr)
+    return observe(batch, snr_db, grid, rng, sinr=sinr, impairments=impairments, noise=noise)
+
+
+def move(
+    links: PathSet,
+    users: NDArray[np.intp],
+    grid: GridConfig,
+    regime: str,
+    rng: np.random.Generator,
+    *,
+    first_block: int | None = None,
+    sinr: Interference | None = None,
+) -> Batch:
+    """The first half of draw: channels with motion, and those of interferers, nothing observed yet."""
     if first_block is None:
         first_block = int(rng.integers(0, CARRIER_BLOCKS - grid.blocks + 1))
     times = symbol_times(grid, regime)
-    clean = channels(
-        links, users, times, window_frequencies(grid, first_block), random_velocity(rng, len(users)), align_delays=True
+    frequencies = window_frequencies(grid, first_block)
+    geometry = Geometry(links, users, random_velocity(rng, len(users)), frequencies)
+    others = tuple(
+        Geometry(links, _others(users, links, rng), random_velocity(rng, len(users)), frequencies).channels(times)
+        for _ in range(sinr.users if sinr else 0)
     )
-    snr = np.broadcast_to(rng.uniform(*snr_db, len(users)) if isinstance(snr_db, tuple) else snr_db, len(users))
-    power = np.mean(np.abs(clean) ** 2, axis=(1, 2, 3))
-    sigma = np.sqrt(power * 10 ** (-snr / 10) / 2).astype(np.float32)[:, None, None, None]
-    shape = (len(users), (grid.slots - grid.predicted_slots) * SYMBOLS_PER_SLOT, *clean.shape[2:])
-    noise = rng.standard_normal(shape, np.float32) + 1j * rng.standard_normal(shape, np.float32)
-    return Batch(clean, clean[:, : shape[1]] + sigma * noise, times, snr.astype(np.float64))
+    clean = geometry.channels(times)
+    nothing = clean[:, :0]
+    return Batch(clean, nothing, times, np.zeros(len(users)), links.carrier_hz, geometry=geometry, interferers=others)
+
+
+def observe(
+    batch: Batch,
+    snr_db: float | tuple[float, float],
+    grid: GridConfig,
+    rng: np.random.Generator,
+    *,
+    sinr: Interference | None = None,
+    impairments: Sequence[Impairment] = (),
+    noise: WifiNoise | None = None,
+) -> Batch:
+    """The second half of draw: the slots of `batch` that are not to be predicted, with noise and impairments."""
+    samples = len(batch.clean)
+    snr = np.broadcast_to(rng.uniform(*snr_db, samples) if isinstance(snr_db, tuple) else snr_db, samples)
+    snr = snr.astype(np.float64)
+    symbols = (grid.slots - grid.predicted_slots) * SYMBOLS_PER_SLOT
+    power = np.mean(np.abs(batch.clean) ** 2, axis=(1, 2, 3))
+    disturbance = power * 10 ** (-snr / 10)
+    thermal = disturbance / (1 + 10 ** (sinr.inr_db / 10)) if sinr else disturbance
+    observed = batch.clean[:, :symbols]
+    arriving = []
+    for other in batch.interferers if sinr else ():
+        wanted = (disturbance - thermal) / len(batch.interferers)
+        gain = np.sqrt(wanted / np.mean(np.abs(other) ** 2, axis=(1, 2, 3))).astype(np.float32)
+        arriving.append(other[:, :symbols] * gain[:, None, None, None])
+        observed = observed + scrambled(arriving[-1], _transmitters(grid.antennas), rng)
+    if noise is None:
+        received = awgn(observed, thermal, 0.0, rng)
+    else:
+        amplitude = np.sqrt(thermal).astype(np.float32)[:, None, None, None]
+        received = observed + amplitude * noise.draw(observed.shape, rng)
+    spoiled = impair(received, batch.times_s[:symbols], impairments, rng, spacing_hz=batch.spacing_hz)
+    return replace(
+        batch, observed=spoiled, snr_db=snr, unimpaired=received, interferers=tuple(arriving),
+        noise_power=thermal, white=noise is None,
+    )  # fmt: skip
+
+
+def draw_channels(
+    channels: ChannelSet,
+    links: NDArray[np.intp],
+    grid: GridConfig,
+    snr_db: float | tuple[float, float],
+    rng: np.random.Generator,
+    *,
+    impairments: Sequence[Impairment] = (),
+    noise: WifiNoise | None = None,
+) -> Batch:
+    """A batch of stored channels, simulated or measured: no paths, so no genie and no interferers.
+
+    The first `grid.slots` * 14 snapshots stand for the symbols, at the times they were taken; the first antennas and
+    subcarriers of the set fill the grid. InputError where the set is smaller than the grid.
+    """
+    return observe(stored(channels, links, grid), snr_db, grid, rng, impairments=impairments, noise=noise)
+
+
+def stored(channels: ChannelSet, links: NDArray[np.intp], grid: GridConfig) -> Batch:
+    """The first half of draw_channels: the clean channels `links` of a set, cut to the grid."""
+    wanted = (grid.slots * SYMBOLS_PER_SLOT, grid.antennas, grid.subcarriers)
+    if any(have < want for have, want in zip(channels.h.shape[1:], wanted, strict=True)):
+        raise InputError(
+            f"channel set {channels.name} has [time, antenna, frequency] = {[*channels.h.shape[1:]]}; "
+            f"the model's grid needs {[*wanted]}: take a smaller model or longer captures"
+        )
+    clean = np.array(channels.h[links, : wanted[0], : wanted[1], : wanted[2]], np.complex64)
+    return Batch(
+        clean, clean[:, :0], np.asarray(channels.times_s[: wanted[0]], np.float64), np.zeros(len(clean)),
+        channels.carrier_hz, channels.subcarrier_spacing_hz,
+    )  # fmt: skip
+
+
+def _others(users: NDArray[np.intp], links: PathSet, rng: np.random.Generator) -> NDArray[np.intp]:
+    """A random other link for each of `users`."""
+    if links.links < 2:
+        raise InputError("interference needs another link, and this split holds one: use more data, or --snr")
+    other: NDArray[np.intp] = (users + rng.integers(1, links.links, len(users))) % links.links
+    return other
+
+
+def _transmitters(antennas: int) -> int:
+    """Nt of Nr x Nt links: 2 for the 2 x 2 of the benchmark, 1 for an odd number."""
+    return 2 if antennas % 2 == 0 else 1
 
 
 def merge(sets: Sequence[PathSet]) -> PathSet:

@@ -17,11 +17,23 @@ from numpy.typing import NDArray
 from spikeport_errors import InputError
 from spikeport_toolkit.data.schema import PATH_FIELDS, PathSet
 
-__all__ = ["EMBEDDED_CITIES", "TRAIN_CITIES", "UNSEEN_CITIES", "load_embedded", "load_paths", "save_paths"]
+__all__ = [
+    "EMBEDDED_CITIES",
+    "HOLD_OUT",
+    "SPLITS",
+    "TRAIN_CITIES",
+    "UNSEEN_CITIES",
+    "load_embedded",
+    "load_paths",
+    "save_paths",
+]
 
 TRAIN_CITIES = ("munich", "florence", "etoile", "proc0", "proc1", "proc2", "proc3")
 UNSEEN_CITIES = ("san_francisco", "proc4", "proc5")
 EMBEDDED_CITIES = (*TRAIN_CITIES, *UNSEEN_CITIES)
+SPLITS = ("train", "in-domain", "unseen")
+HOLD_OUT = 5
+"""Every fifth link of a training city is kept for in-domain tests."""
 
 _VERSION = 1
 _SET_FIELDS = ("city", "station", "carrier_hz", "bs", "links")

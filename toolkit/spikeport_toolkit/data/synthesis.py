@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +34,42 @@ def channels(
     `frequencies_hz` are baseband `[frequency]`, `times_s` `[time]`. With `align_delays` the first arrival's delay
     is taken off f_k tau_p, as a receiver's timing advance does; the carrier phase keeps the true delay.
     """
+    factors = path_factors(
+        paths, users, times_s, frequencies_hz, velocity, rx=rx, tx=tx, spacing=spacing, align_delays=align_delays
+    )
+    in_space = (factors.space * factors.gain[:, None, :]).transpose(0, 2, 1)[..., None] * factors.frequency[:, :, None]
+    flat = factors.time @ in_space.reshape(*in_space.shape[:2], -1).astype(np.complex64)
+    result: NDArray[np.complex64] = flat.reshape(len(users), len(times_s), rx * tx, len(frequencies_hz))
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class PathFactors:
+    """A channel as the sum over paths p of gain_p time_p(t) space_p(a) frequency_p(f); a path not there has gain 0."""
+
+    gain: NDArray[np.complex64]
+    """[batch, path], with the carrier phase."""
+    time: NDArray[np.complex64]
+    """[batch, time, path], Doppler."""
+    space: NDArray[np.complex64]
+    """[batch, antenna, path], both arrays."""
+    frequency: NDArray[np.complex64]
+    """[batch, path, frequency], delay."""
+
+
+def path_factors(
+    paths: PathSet,
+    users: NDArray[np.intp],
+    times_s: NDArray[np.float64],
+    frequencies_hz: NDArray[np.float64],
+    velocity: NDArray[np.float64],
+    *,
+    rx: int = 2,
+    tx: int = 2,
+    spacing: float = 0.5,
+    align_delays: bool = False,
+) -> PathFactors:
+    """The factors of the sum in `channels`, for the same arguments."""
     fc = paths.carrier_hz
     tau, th_t, ph_t, th_r, ph_r = (getattr(paths, name)[users].astype(np.float64) for name in PATH_FIELDS[1:])
     valid = np.arange(tau.shape[1]) < paths.n_paths[users][:, None]
@@ -45,10 +83,7 @@ def channels(
     at_rx = _phasor(spacing * (np.sin(th_r) * np.sin(ph_r))[:, None, :] * (np.arange(rx) - (rx - 1) / 2)[:, None])
     at_tx = _phasor(spacing * (np.sin(th_t) * np.sin(ph_t))[:, None, :] * (np.arange(tx) - (tx - 1) / 2)[:, None])
     links = (at_rx[:, :, None, :] * at_tx[:, None, :, :]).reshape(len(users), rx * tx, -1)
-    in_space = (links * gain[:, None, :]).transpose(0, 2, 1)[..., None] * in_frequency[:, :, None, :]
-    flat = in_time @ in_space.reshape(*in_space.shape[:2], -1).astype(np.complex64)
-    result: NDArray[np.complex64] = flat.reshape(len(users), len(times_s), rx * tx, len(frequencies_hz))
-    return result
+    return PathFactors(gain, in_time, links, in_frequency)
 
 
 def _phasor(cycles: NDArray[np.float64]) -> NDArray[np.complex64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from spikeport_errors import InputError
 
+from ..data.store import TRAIN_CITIES
 from ..files import atomic_folder, read_json, write_json
 from .config import ModelConfig
 from .spikewfm import ChannelPredictor
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, DATA = "config.json", "model.safetensors", "training_data.json"
 
 
 def save_checkpoint(
@@ -70,6 +72,20 @@ def load_checkpoint(folder: Path) -> ChannelPredictor:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"{path} does not fit {folder / CONFIG}: {reason}") from None
     return model.eval()
+
+
+def trained_cities(models: Sequence[str]) -> tuple[str, ...] | None:
+    """Cities that any of `models` was trained on; None if all are shipped ones, trained on the embedded cities."""
+    files = [Path(model) / DATA for model in models]
+    if not any(file.is_file() for file in files):
+        return None
+    found: list[str] = []
+    for file in files:
+        cities = read_json(file).get("cities") if file.is_file() else list(TRAIN_CITIES)
+        if not isinstance(cities, list) or not all(isinstance(city, str) for city in cities):
+            raise InputError(f"{file} names no training cities, so nothing can be called unseen: train again")
+        found += cities
+    return tuple(dict.fromkeys(found))
 
 
 def round_to_half(model: nn.Module) -> None:

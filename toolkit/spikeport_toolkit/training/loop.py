@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spikeport_errors import InputError
 
-from ..data.sampler import draw, embedded_split
+from ..data.loader import Loader
+from ..data.path_store import INDEX, PathStore, open_store
+from ..data.sampler import embedded_split
+from ..data.schema import PathSet
+from ..data.shards import file_hash
 from ..models.checkpoint import round_to_half, save_checkpoint
 from ..models.neuron import SpikingNeuron
 from ..models.presets import preset
@@ -46,6 +49,7 @@ def train(
     recipe: Recipe,
     out: Path,
     *,
+    data: Path | None = None,
     resume: bool = False,
     max_steps: int | None = None,
     report: Callable[[Progress], None] = lambda _: None,
@@ -53,7 +57,9 @@ def train(
     """Run `recipe` and leave a checkpoint folder at `out`; weights are rounded to half precision at the end.
 
     A state file beside it lets a killed run go on with `resume`, to the same weights bit for bit on the same
-    machine and number of threads. `max_steps` shortens every stage. Raises InputError when `out` holds something.
+    machine and number of threads. `data` is a store to train on instead of the embedded cities: its training cities
+    at 3.5 GHz, or at its lowest carrier; their names go into the checkpoint, so that no evaluation calls them unseen.
+    `max_steps` shortens every stage. Raises InputError when `out` holds something.
     """
     if not out.name:
         raise InputError(f"{out} cannot be a checkpoint folder; name a new folder")
@@ -66,7 +72,8 @@ def train(
     torch.manual_seed(recipe.seed)
     model = ChannelPredictor(preset(recipe.model).config)
     stages = [_shortened(stage, max_steps) for stage in recipe.stages]
-    identity = hashlib.sha256(repr((recipe.model, recipe.seed, stages)).encode()).hexdigest()
+    links, made_of = _links(data)
+    identity = hashlib.sha256(repr((recipe.model, recipe.seed, stages, *made_of.values())).encode()).hexdigest()
     first_stage, first_step = 0, 0
     optimiser = _optimiser(model, stages[0])
     if resume and state_file.exists():
@@ -86,7 +93,7 @@ def train(
         if index > first_stage:
             optimiser, first_step = _optimiser(model, stage), 0
         with _log(log_file) as log:
-            for step, loss, rate in _steps(model, optimiser, stage, (recipe.seed, index), first_step):
+            for step, loss, rate in _steps(model, optimiser, links, stage, (recipe.seed, index), first_step):
                 done += 1
                 if done % LOG_EVERY == 0 or step + 1 == stage.steps:
                     log({"stage": stage.objective, "step": step + 1, "loss_db": _db(loss), "spike_rate": rate})
@@ -97,24 +104,38 @@ def train(
             following = _optimiser(model, stages[index + 1])
             save_state(state_file, model, following, recipe=identity, stage=index + 1, step=0)
     round_to_half(model)
-    save_checkpoint(model, out, half=True, extra={"recipe.toml": recipe.text, "log.jsonl": log_file.read_text()})
+    extra = {"recipe.toml": recipe.text, "log.jsonl": log_file.read_text(), **made_of}
+    save_checkpoint(model, out, half=True, extra=extra)
     state_file.unlink(missing_ok=True)
     log_file.unlink(missing_ok=True)
     return out
 
 
+def _links(data: Path | None) -> tuple[PathSet | PathStore, dict[str, str]]:
+    """Links to train on, and what the checkpoint keeps of them."""
+    if data is None:
+        return embedded_split("train"), {}
+    store = open_store(data)
+    chosen = store.select("train", carrier_hz=3.5e9 if 3.5e9 in store.carriers else min(store.carriers))
+    facts: dict[str, Any] = {"cities": chosen.cities, "carrier_hz": chosen.carriers[0], "links": chosen.links}
+    facts["index_sha256"] = file_hash(data / INDEX) if (data / INDEX).is_file() else None
+    return chosen, {"training_data.json": json.dumps(facts, indent=2) + "\n"}
+
+
 def _steps(
-    model: ChannelPredictor, optimiser: torch.optim.Optimizer, stage: Stage, seed: tuple[int, int], first: int
+    model: ChannelPredictor,
+    optimiser: torch.optim.Optimizer,
+    links: PathSet | PathStore,
+    stage: Stage,
+    seed: tuple[int, int],
+    first: int,
 ) -> Iterator[tuple[int, float, float | None]]:
     model.train()
     if stage.freeze_backbone:
         model.backbone.eval()
-    links, grid = embedded_split("train"), model.config.grid
+    loader = Loader(links, model.config.grid, stage.batch, stage.regimes, stage.snr_db, seed)
     rates = _SpikeRate(model)
-    for step in range(first, stage.steps):
-        rng = np.random.default_rng((*seed, step))
-        users = rng.integers(0, links.links, stage.batch)
-        batch = draw(links, users, grid, str(rng.choice(stage.regimes)), stage.snr_db, rng)
+    for step, batch, rng in loader.steps(first, stage.steps):
         for group in optimiser.param_groups:
             group["lr"] = stage.lr * _schedule(step, stage)
         if stage.objective == "masked":

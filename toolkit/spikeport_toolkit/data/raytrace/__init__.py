@@ -1,5 +1,6 @@
-"""The path generator: sionna-rt over four real and six procedural cities (extra `[rt]`, LLVM 17 or newer)."""
+"""The path generator: sionna-rt over real, mapped and procedural cities (extra `[rt]`, LLVM 17 or newer)."""
 
-from spikeport_toolkit.data.raytrace.generate import generate
+from spikeport_toolkit.data.raytrace.generate import generate_city
+from spikeport_toolkit.data.raytrace.settings import City, Tracing
 
-__all__ = ["generate"]
+__all__ = ["City", "Tracing", "generate_city"]

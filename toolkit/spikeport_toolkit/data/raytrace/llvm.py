@@ -64,12 +64,17 @@ def llvm_version(path: Path) -> int:
     return int(major.value)
 
 
-def import_sionna_rt() -> tuple[Any, Any]:
-    """The modules (sionna.rt, mitsuba) on the LLVM backend; MissingDependencyError without LLVM or the extra."""
+def import_sionna_rt(threads: int | None = None) -> tuple[Any, Any]:
+    """The modules (sionna.rt, mitsuba) on the LLVM backend; MissingDependencyError without LLVM or the extra.
+
+    `threads` is how many threads this process traces with from now on (default: as many as there are cores).
+    """
     os.environ[_VARIABLE] = str(find_llvm())
     try:
         mitsuba = import_module("mitsuba")
         mitsuba.set_variant("llvm_ad_mono_polarized")
+        if threads is not None:
+            import_module("drjit").set_thread_count(threads)
         return import_module("sionna.rt"), mitsuba
     except ImportError as error:
         raise MissingDependencyError(

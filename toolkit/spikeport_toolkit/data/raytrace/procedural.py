@@ -9,42 +9,40 @@ __all__ = ["PLANS", "procedural_city"]
 
 PLANS = ("grid", "rotated", "organic")
 _WALLS = ("concrete", "brick", "marble", "glass")
-_EXTENT = 450.0
-"""Half the side of a city, m."""
 
 
-def procedural_city(index: int) -> str:
-    """The XML of city `proc<index>`: the street plan cycles through `PLANS`, everything else is drawn from the index.
+def procedural_city(seed: int, style: str = "", size_m: float = 900.0) -> str:
+    """The XML of a city of `size_m` a side: `style` is one of `PLANS` (default: seed modulo 3), the rest is drawn.
 
     Blocks of 50-80 m pitch with 12-22 m streets hold one, two or four buildings of 8-35 m; about one block in twelve
     is a park and one in sixteen a tower of 50-110 m. `grid` is axis-parallel, `rotated` turned by 10-35 degrees,
     `organic` bends every street and turns and shifts every block. Ground and walls are ITU materials that exist at
     28 GHz too (sionna's ground materials end at 10 GHz).
     """
-    rng = np.random.default_rng([index, 0x5CE7E])
-    plan = PLANS[index % len(PLANS)]
+    rng = np.random.default_rng([seed, 0x5CE7E])
+    plan, extent = style or PLANS[seed % len(PLANS)], size_m / 2
     pitch, street = rng.uniform(50, 80, 2), rng.uniform(12, 22)
     city_angle = rng.uniform(10, 35) if plan == "rotated" else 0.0
-    cells = int(1.5 * _EXTENT / pitch.min())
+    cells = int(1.5 * extent / pitch.min())
     shapes = []
     for i in range(-cells, cells + 1):
         for j in range(-cells, cells + 1):
             centre, angle = np.array([i, j]) * pitch, city_angle
             if plan == "organic":
-                bend = 25 * np.sin(centre[::-1] / np.array([140.0, 170.0]) + index)
+                bend = 25 * np.sin(centre[::-1] / np.array([140.0, 170.0]) + seed)
                 centre = centre + bend + rng.uniform(-4, 4, 2)
                 angle = rng.uniform(-12, 12)
             else:
                 centre = _rotated(centre, city_angle)
             footprint = pitch - street - rng.uniform(0, 4, 2)
             block = _block(rng, centre, footprint, angle)
-            if np.abs(centre).max() < _EXTENT - pitch.max() / 2:
+            if np.abs(centre).max() < extent - pitch.max() / 2:
                 shapes += block
     materials = "".join(_material(name) for name in (*_WALLS, "metal"))
     walls = "".join(_box(f"building-{n}", *shape) for n, shape in enumerate(shapes))
     ground = (
         '<shape type="rectangle" id="mesh-ground"><transform name="to_world">'
-        f'<scale x="{_EXTENT:g}" y="{_EXTENT:g}" z="1"/></transform><ref id="street" name="bsdf"/></shape>'
+        f'<scale x="{extent:g}" y="{extent:g}" z="1"/></transform><ref id="street" name="bsdf"/></shape>'
     )
     return f'<scene version="2.1.0">{materials}{_material("street", "concrete")}{ground}{walls}</scene>'
 

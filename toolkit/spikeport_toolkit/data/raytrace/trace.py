@@ -9,63 +9,59 @@ from numpy.typing import NDArray
 
 from spikeport_errors import InputError
 from spikeport_toolkit.data.raytrace.llvm import import_sionna_rt
-from spikeport_toolkit.data.raytrace.procedural import procedural_city
+from spikeport_toolkit.data.raytrace.settings import Tracing
 from spikeport_toolkit.data.schema import PATH_FIELDS, PathSet
 
-__all__ = ["GROUP", "MAX_PATHS", "SOLVER", "WHEEL_CITIES", "load_city", "place_stations", "place_users", "trace_paths"]
+__all__ = ["GROUP", "MAX_PATHS", "place_stations", "place_users", "solver_options", "trace_paths"]
 
-WHEEL_CITIES = ("munich", "florence", "etoile", "san_francisco")
 MAX_PATHS = 25
 GROUP = 100
 _WEAKEST_PATH_DB, _WEAKEST_LINK_DB = -40.0, -140.0
-SOLVER = {
-    "max_depth": 4, "los": True, "specular_reflection": True, "refraction": False, "diffraction": True,
-    "synthetic_array": True, "samples_per_src": 100_000,
-}  # fmt: skip
-"""Options of sionna-rt's PathSolver. Ten times more samples cost ten times more and find the same paths."""
-_GROUND_NAMES = ("ground", "Plane", "Terrain")
-_USER_HEIGHT, _MAST_HEIGHTS = 1.5, (10.0, 25.0)
-_CELL_RADIUS, _MIN_DISTANCE, _STATION_DISTANCE = 150.0, 10.0, 150.0
+_GROUND_NAMES = ("ground", "Plane", "Terrain", "floor", "street")
+_USER_HEIGHT, _SKY, _GROUND_BAND = 1.5, 2000.0, 2.0
 _MASTS, _PROBES = 60, 400
 _SAME_LENGTH_M, _SAME_ANGLE_RAD, _MOST_COMPARED = 0.01, 1e-3, 200
 _SPEED_OF_LIGHT = 299_792_458.0
 _Fields = dict[str, NDArray[Any]]
 
 
-def load_city(city: str) -> Any:
-    """The sionna-rt scene of a wheel city or of `proc<N>`, with one vertical isotropic antenna at both ends."""
-    rt, _ = import_sionna_rt()
-    if city in WHEEL_CITIES:
-        scene = rt.load_scene(getattr(rt.scene, city))
-    else:
-        scene = rt.load_scene_from_string(procedural_city(int(city.removeprefix("proc"))))
-    scene.tx_array = scene.rx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="V")
-    return scene
+def solver_options(tracing: Tracing) -> dict[str, Any]:
+    """Options of sionna-rt's PathSolver. Ten times more samples cost ten times more and find the same paths."""
+    return {
+        "max_depth": tracing.reflections, "los": True, "specular_reflection": tracing.reflections > 0,
+        "refraction": False, "diffraction": tracing.diffraction, "synthetic_array": True, "samples_per_src": 100_000,
+    }  # fmt: skip
 
 
-def place_stations(scene: Any, stations: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """[stations, 3] m: among 60 masts of 10-25 m, those whose share of street in line of sight is nearest one half.
+def place_stations(scene: Any, tracing: Tracing, rng: np.random.Generator) -> NDArray[np.float64]:
+    """[stations, 3] m: among 60 masts, those whose share of street in line of sight is nearest `los_share`.
 
-    A random mast covers 1-20 % of the streets around it; this rule gives 40-95 %. Stations stand 150 m apart.
+    A random mast covers 1-20 % of the streets around it; a share of one half gives 40-95 %. InputError where the
+    streets have no room for that many stations `station_distance_m` apart.
     """
-    masts = _street_points(scene, _MASTS, rng)
-    masts[:, 2] += rng.uniform(*_MAST_HEIGHTS, len(masts))
-    shares = [_visible(scene, m, place_users(scene, m, _PROBES, rng)).mean() for m in masts]
+    masts = _street_points(scene, _MASTS, rng, tracing)
+    masts[:, 2] += rng.uniform(*tracing.mast_height_m, len(masts))
+    shares = [_visible(scene, m, place_users(scene, m, _PROBES, rng, tracing)).mean() for m in masts]
     chosen: list[int] = []
-    for i in np.argsort(np.abs(np.array(shares) - 0.5), kind="stable"):
-        if all(np.linalg.norm(masts[i, :2] - masts[c, :2]) > _STATION_DISTANCE for c in chosen):
+    for i in np.argsort(np.abs(np.array(shares) - tracing.los_share), kind="stable"):
+        if all(np.linalg.norm(masts[i, :2] - masts[c, :2]) > tracing.station_distance_m for c in chosen):
             chosen.append(int(i))
-        if len(chosen) == stations:
+        if len(chosen) == tracing.stations:
             return masts[chosen]
-    raise InputError(f"no room for {stations} base stations {_STATION_DISTANCE:g} m apart: ask for fewer")
+    raise InputError(
+        f"no room for {tracing.stations} base stations {tracing.station_distance_m:g} m apart: ask for fewer stations "
+        "or a smaller station_distance_m"
+    )
 
 
-def place_users(scene: Any, station: NDArray[np.float64], users: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """[users, 3] m: 1.5 m above the street, uniform over it, 10-150 m from the station.
+def place_users(
+    scene: Any, station: NDArray[np.float64], users: int, rng: np.random.Generator, tracing: Tracing
+) -> NDArray[np.float64]:
+    """[users, 3] m: 1.5 m above the street, uniform over it, between min_distance_m and cell_radius_m of the station.
 
     Drawn one after another, so that the first n users of a larger draw are the n users of a smaller one.
     """
-    places = _street_points(scene, users, rng, station)
+    places = _street_points(scene, users, rng, tracing, station)
     places[:, 2] += _USER_HEIGHT
     return places
 
@@ -77,16 +73,22 @@ def trace_paths(
     bs: NDArray[np.float64],
     users: NDArray[np.float64],
     carrier_hz: float,
-    seed: int,
+    tracing: Tracing,
 ) -> PathSet:
-    """Direct, reflected (up to four times) and diffracted paths from `bs` [3] to `users` [U, 3], strongest 25 kept.
+    """Direct, reflected and diffracted paths from `bs` [3] to `users` [U, 3], strongest 25 kept.
 
     Paths 40 dB below the link's strongest are dropped, and so are links below -140 dB, about the largest coupling
     loss of a 5G cell: such users, and those that no path reaches, stay in the set with `los` -1. What the solver
     finds for a user depends a little on how many users it is given, so a draw is cut into whole groups of 100.
     """
     rt, mi = import_sionna_rt()
-    scene.frequency = carrier_hz
+    try:
+        scene.frequency = carrier_hz
+    except ValueError as error:
+        raise InputError(
+            f"no tracing at {carrier_hz / 1e9:g} GHz ({' '.join(str(error).split())}): choose another carrier or, in "
+            "the scene file, another material (sionna's ground materials end at 10 GHz, concrete does not)"
+        ) from None
     for name in (*scene.transmitters, *scene.receivers):
         scene.remove(name)
     scene.add(rt.Transmitter("bs", position=mi.Point3f(*bs.tolist())))
@@ -96,7 +98,7 @@ def trace_paths(
     for start in range(0, len(users), GROUP):
         for i, user in enumerate(users[start : start + GROUP].tolist()):
             scene.receivers[f"u{i}"].position = mi.Point3f(*user)
-        groups.append(_solve(rt.PathSolver(deterministic=True), scene, seed))
+        groups.append(_solve(rt.PathSolver(deterministic=True), scene, tracing))
     width = max(1, *(group["a"].shape[1] for group in groups))
     links = {k: np.concatenate([_padded(group[k], width) for group in groups])[: len(users)] for k in groups[0]}
     return PathSet(
@@ -109,8 +111,8 @@ def trace_paths(
     )
 
 
-def _solve(solver: Any, scene: Any, seed: int) -> dict[str, NDArray[Any]]:
-    paths = solver(scene, seed=seed, **SOLVER)
+def _solve(solver: Any, scene: Any, tracing: Tracing) -> dict[str, NDArray[Any]]:
+    paths = solver(scene, seed=tracing.seed, **solver_options(tracing))
     gain = (np.array(paths.a[0]) + 1j * np.array(paths.a[1]))[:, 0, 0, 0]
     fields = {"a": gain} | {k: np.array(getattr(paths, k))[:, 0] for k in PATH_FIELDS[1:]}
     fields["direct"] = (np.array(paths.interactions)[:, :, 0] == 0).all(0)
@@ -156,32 +158,45 @@ def _padded(values: NDArray[Any], width: int) -> NDArray[Any]:
 
 
 def _street_points(
-    scene: Any, count: int, rng: np.random.Generator, centre: NDArray[np.float64] | None = None
+    scene: Any,
+    count: int,
+    rng: np.random.Generator,
+    tracing: Tracing,
+    centre: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """[count, 3] points on the ground seen from above: around `centre`, or anywhere a cell fits into the scene."""
     _, mi = import_sionna_rt()
-    ground = mi.ShapePtr(next(scene.objects[n].mi_mesh for n in _GROUND_NAMES if n in scene.objects))
-    box = scene.mi_scene.bbox()
+    names = [n for n in _GROUND_NAMES if n in scene.objects]
+    ground = mi.ShapePtr(scene.objects[names[0]].mi_mesh) if names else None
+    box, radius = scene.mi_scene.bbox(), tracing.cell_radius_m
     low, high = np.array(box.min, dtype=float)[:2], np.array(box.max, dtype=float)[:2]
     points = np.empty((0, 3))
     for _ in range(100):
         if centre is None:
-            margin = np.minimum(_CELL_RADIUS, 0.3 * (high - low))
+            margin = np.minimum(radius, 0.3 * (high - low))
             xy = rng.uniform(low + margin, high - margin, (2000, 2))
             inside = np.ones(2000, dtype=bool)
         else:
-            offset = rng.uniform(-_CELL_RADIUS, _CELL_RADIUS, (2000, 2))
+            offset = rng.uniform(-radius, radius, (2000, 2))
             distance = np.hypot(*offset.T)
             xy = centre[:2] + offset
-            inside = (distance > _MIN_DISTANCE) & (distance < _CELL_RADIUS) & ((xy > low) & (xy < high)).all(1)
-        down = mi.Ray3f(mi.Point3f(xy[:, 0], xy[:, 1], np.full(len(xy), 2000.0)), mi.Vector3f(0, 0, -1))
+            inside = (distance > tracing.min_distance_m) & (distance < radius) & ((xy > low) & (xy < high)).all(1)
+        down = mi.Ray3f(mi.Point3f(xy[:, 0], xy[:, 1], np.full(len(xy), _SKY)), mi.Vector3f(0, 0, -1))
         hit = scene.mi_scene.ray_intersect(down)
-        street = inside & np.array(hit.is_valid()) & np.array(hit.shape == ground)
-        height = 2000.0 - np.array(hit.t, dtype=float)
+        height = _SKY - np.array(hit.t, dtype=float)
+        street = inside & np.array(hit.is_valid())
+        if ground is not None:
+            street &= np.array(hit.shape == ground)
+        elif street.any():
+            # A scene whose ground has no name of its own: whatever lies within two metres of its lowest surfaces.
+            street &= height < np.percentile(height[street], 2) + _GROUND_BAND
         points = np.concatenate([points, np.column_stack([xy, height])[street]])
         if len(points) >= count:
             return points[:count]
-    raise InputError(f"found only {len(points)} of {count} places on the streets: ask for fewer users")
+    raise InputError(
+        f"found only {len(points)} of {count} places on the streets: ask for fewer users, or set cell_radius_m and "
+        "min_distance_m to the size of the scene"
+    )
 
 
 def _visible(scene: Any, mast: NDArray[np.float64], users: NDArray[np.float64]) -> NDArray[np.bool_]:
