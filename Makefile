@@ -13,12 +13,12 @@ help:
 	@echo "make test    set up, then run the test suite"
 	@echo "make dev | lint | type | format | bench | wheel | clean"
 
-# norse's metadata asks for packages it does not need for its NIR import, so it goes in without them.
+# norse and sinabs ask for packages they do not need for their NIR import, so they go in without them.
 $(VENV)/.core: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about 1.5 GB; a minute or two, once)"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable . snntorch==1.0.0 nirtorch==2.6
-	$(PIP) --no-deps norse==1.1.0
+	$(PIP) --editable . snntorch==1.0.0 nirtorch==2.6 pbr
+	$(PIP) --no-deps norse==1.1.0 sinabs==3.1.3
 	@touch $@
 
 $(VENV)/.extras-$(EXTRAS): $(VENV)/.core

@@ -22,7 +22,13 @@ _SHIPPED = {
     "onnxruntime": "spikeport_targets.runtimes.onnxruntime:OnnxRuntime",
     "snntorch": "spikeport_targets.runtimes.snntorch:SnnTorch",
     "norse": "spikeport_targets.runtimes.norse:Norse",
+    "spikingjelly": "spikeport_targets.runtimes.spikingjelly:SpikingJelly",
+    "sinabs": "spikeport_targets.runtimes.sinabs:Sinabs",
+    "brian2": "spikeport_targets.runtimes.own_environment:Brian2",
+    "lava": "spikeport_targets.runtimes.own_environment:Lava",
+    "sanafe": "spikeport_targets.runtimes.own_environment:Sanafe",
     "reference": "spikeport_targets.runtimes.reference:Reference",
+    "loihi-integer": "spikeport_targets.runtimes.loihi:LoihiInteger",
 }
 
 
@@ -68,8 +74,9 @@ class Outputs:
 class Runtime(Protocol):
     """Something that executes artefacts of one `route` (`onnx` files or `nir` islands).
 
-    A NIR runtime takes {'input': float32 [batch, in]} and gives {'spikes': uint8 [time, batch, hidden],
-    'output': float32 [batch, out], the mean over time}. An ONNX runtime takes and gives what the graph names.
+    A NIR runtime takes {'input': float32 [batch, *in], or [steps, batch, *in]} and gives {'spikes': uint8 [steps,
+    batch, neurons], all spiking nodes in topological order, 'output': float32 [batch, *out], the mean over steps}. An
+    ONNX runtime takes and gives what the graph names.
     """
 
     name: str

@@ -99,7 +99,7 @@ def test_a_scenario_adds_its_own_constants(write):
         ('source = "the vendor publishes none"', "", "constants.e_hop.source", "unit, basis and source"),
         ('id = "chip"\n', "", "target.id", "add id"),
         ('route = "estimate"\n', "", "target.route", "add route"),
-        ('"estimate"', '"tensorflow"', "target.route", "onnx, nir, estimate"),
+        ('"estimate"', '"tensorflow"', "target.route", "onnx, nir, loihi, estimate"),
         ('class = "event"', 'class = "event"\ncolour = "red"', "target.colour", "remove it"),
         ("[limits]", "[limit]", "limit", "use one of"),
         ('id = "chip"', 'id = "chop"', "target.id", "call it chop.toml"),

@@ -9,7 +9,7 @@ from .output import DEFAULTS, Common, say
 
 PACKAGES = (
     "torch", "spikingjelly", "nir", "onnx", "onnxscript", "onnxruntime", "torchao", "numpy",
-    "snntorch", "norse", "nirtorch", "sionna-rt", "tensorrt-rtx-cu12", "tensorrt",
+    "snntorch", "norse", "sinabs", "nirtorch", "sionna-rt", "tensorrt-rtx-cu12", "tensorrt",
 )  # fmt: skip
 
 
@@ -19,6 +19,7 @@ def doctor(*, common: Common = DEFAULTS) -> None:
 
     from spikeport_errors import MissingDependencyError
     from spikeport_targets.card import list_cards
+    from spikeport_targets.environments import environments
     from spikeport_targets.runtime import runtimes
     from spikeport_toolkit.data.raytrace.llvm import find_llvm
 
@@ -40,6 +41,7 @@ def doctor(*, common: Common = DEFAULTS) -> None:
             "packages": found,
             "llvm": {"ok": llvm_ok, "detail": llvm},
             "runtimes": {name: state.to_dict() for name, state in states.items()},
+            "environments": [each.to_dict() for each in environments()],
             "targets": cards,
         }
         print(json.dumps(document, indent=2))
@@ -50,6 +52,8 @@ def doctor(*, common: Common = DEFAULTS) -> None:
     say(f"ray tracing (LLVM): {llvm}", common)
     for name, state in states.items():
         say(f"runtime {name:12} {state.summary()}", common)
+    for each in environments():
+        say(f"environment {each.summary()}", common)
     for target, runtime in cards.items():
         say(
             f"target {target:17} {'runs here by ' + runtime if runtime else 'costed only, nothing runs it here'}",

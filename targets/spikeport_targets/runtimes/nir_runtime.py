@@ -9,12 +9,12 @@ import numpy as np
 
 from spikeport_errors import InputError
 
-from ..runtime import Array, Availability, Outputs, check_arrays, require
+from ..runtime import Array, Availability, Outputs, require
 from . import nir_runner
 
 
 class NirRuntime:
-    """A simulator that runs NIR islands; subclasses name it and say where it comes from."""
+    """A simulator that runs NIR islands; subclasses name it, as its module in `simulators`, and say where it is."""
 
     name = ""
     route = "nir"
@@ -24,17 +24,21 @@ class NirRuntime:
         raise NotImplementedError
 
     def run(self, artefact: Path, inputs: Mapping[str, Array]) -> Outputs:
-        """Run the island on {'input': float32 [batch, in]}, in one batch.
+        """Run the island on {'input': float32 [batch, *in], or [steps, batch, *in]}, in one batch.
 
-        Gives {'spikes': uint8 [time, batch, hidden], 'output': float32 [batch, out], the mean over time}. Raises
-        InputError for a damaged file, another simulator's profile or unfit inputs, MissingDependencyError without
-        the simulator.
+        Gives {'spikes': uint8 [steps, batch, neurons], all spiking nodes in topological order, 'output': float32
+        [batch, *out], the mean over steps}. Raises InputError for a damaged file, another simulator's profile or
+        unfit inputs, MissingDependencyError without the simulator.
         """
         require(self)
         try:
             island = nir_runner.read_island(Path(artefact))
-            check_arrays(inputs, {"input": (None, island.inputs)}, str(artefact))
-            values = nir_runner.check_input(island, np.ascontiguousarray(inputs["input"]))
-            return Outputs(nir_runner.RUNNERS[self.name](island, values))
+            if set(inputs) != {"input"}:
+                raise nir_runner.IslandError(f"{artefact} takes input; got {', '.join(sorted(inputs)) or 'nothing'}")
+            return Outputs(self.simulate(island, nir_runner.check_input(island, np.asarray(inputs["input"]))))
         except nir_runner.IslandError as error:
             raise InputError(str(error)) from None
+
+    def simulate(self, island: nir_runner.Island, values: Array) -> dict[str, Array]:
+        """Run a checked island on checked input; IslandError where the simulator cannot."""
+        return nir_runner.run_island(island, values, self.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ class OnnxRuntime:
         Taps become graph outputs in memory; the file is not changed. Raises InputError for a missing, damaged or
         unfit file, for inputs that do not fit, and for a tap that the graph does not have.
         """
+        return self.open(artefact, taps).run(inputs)
+
+    def open(self, artefact: Path, taps: Sequence[str] = ()) -> Session:
+        """The graph, loaded once for many runs; raises as `run` does for the file and its taps."""
         require(self)
         import onnxruntime
 
@@ -39,17 +44,28 @@ class OnnxRuntime:
         options.log_severity_level = 4
         model: Any = _with_taps(path, taps) if taps else str(path)
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            return Session(path, onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
         except Exception as error:  # its exception classes are not public, and a hostile file can raise any of them
             raise InputError(
                 f"{path} is not an ONNX file that onnxruntime takes ({_line(error)}); export it again"
             ) from None
-        _check(path, session, inputs)
-        names = [output.name for output in session.get_outputs()]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded graph and the file it came from."""
+
+    path: Path
+    session: Any
+
+    def run(self, inputs: Mapping[str, Array]) -> Outputs:
+        """As OnnxRuntime.run."""
+        _check(self.path, self.session, inputs)
+        names = [output.name for output in self.session.get_outputs()]
         try:
-            values = session.run(names, {k: np.ascontiguousarray(v) for k, v in inputs.items()})
+            values = self.session.run(names, {k: np.ascontiguousarray(v) for k, v in inputs.items()})
         except Exception as error:  # see above
-            raise InputError(f"{path} fails on these inputs ({_line(error)}); check their shapes and types") from None
+            raise InputError(f"{self.path} fails on these inputs ({_line(error)}); check shapes and types") from None
         return Outputs(dict(zip(names, values, strict=True)))
 
 

@@ -1,0 +1,1 @@
+"""Modules that `environments` copies into an environment; nothing here imports them."""
