@@ -89,7 +89,7 @@ def _host(folded: nn.Module, islands: tuple[Island, ...], profile: Profile) -> n
     for island in islands:
         ffn = host.get_submodule(island.path)
         ffn.neuron = nn.Identity()
-        if island.takes == "currents":
+        if island.takes == "currents" and profile.gain(island.neuron) != 1:
             norm = ffn.norm
             assert isinstance(norm, nn.LayerNorm)
             with torch.no_grad():

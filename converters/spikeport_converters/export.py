@@ -17,10 +17,11 @@ from spikeport_errors import InputError, UsageError
 
 from .bundle import Bundle, BundleWriter
 from .jetson import PRECISIONS, write_dense_bundle
-from .manifest import MANIFEST, SCHEMA, FileFault, read_manifest, verify_hashes
+from .manifest import SCHEMA, FileFault, blaming_manifest, read_manifest, require_listed, verify_hashes
 from .onnx_parity import onnx_parity
 from .parity import ParityReport
 from .plan import check_patches, model_name, plan
+from .traffic import Traffic, traffic
 
 if TYPE_CHECKING:
     from spikeport_targets.card import Card
@@ -36,6 +37,7 @@ class CheckReport:
     folder: Path
     faults: tuple[FileFault, ...]
     parity: ParityReport | None
+    traffic: Traffic | None = None
 
     @property
     def ok(self) -> bool:
@@ -49,7 +51,8 @@ class CheckReport:
         """One line per damaged file, or the parity rows."""
         if self.faults:
             return "\n".join(f"FAIL file   {fault}" for fault in self.faults)
-        return f"ok   files  as written\n{self.parity.summary() if self.parity else ''}"
+        found = [part.summary() for part in (self.parity, self.traffic) if part is not None]
+        return "\n".join(["ok   files  as written", *found])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -58,6 +61,7 @@ class CheckReport:
             "ok": self.ok,
             "files": [{"name": f.name, "fault": f.fault} for f in self.faults],
             "parity": self.parity.to_dict() if self.parity else None,
+            "traffic": self.traffic.to_dict() if self.traffic else None,
         }
 
 
@@ -73,27 +77,34 @@ def export(
     trained: bool = False,
     seeds: Mapping[str, int] | None = None,
     licences: Mapping[str, str] | None = None,
+    allow_approximate: bool = False,
 ) -> Bundle:
     """Convert `model` for the target of `card`, run the result beside the reference, and write the bundle.
 
     `patches` float32 [sample, token, 336] are scaled inputs (golden and calibration), `target` the clean truth of
-    the predicted tokens in the same scale. The bundle is written also when parity fails: look at `.parity`.
+    the predicted tokens in the same scale. A user's own spiking module goes to NIR with its `example_input` instead.
+    `allow_approximate` writes also what the target reproduces only in part, with parity reported and not gated. The
+    bundle is written also when parity fails: look at `.parity`.
     Raises UnsupportedError for a plan with a refused part, InputError for inputs or an `out_dir` that cannot be
     used, UsageError for an unknown precision; nothing is written then.
     """
-    patches = check_patches(patches)
+    patches = check_patches(patches, free=card.route == "nir" and hasattr(model, "example_input"))
     _check_target(target, patches)
     _check_precision(card, precision)
     if precision == "int8" and len(patches) < 2:
         raise InputError("int8 calibrates on at least 2 samples, got 1: take more --samples")
-    made = plan(model, patches, card).require()
+    made = plan(model, None, card).require(allow_approximate=allow_approximate)
     with BundleWriter(out_dir) as writer:
         if card.route == "onnx":
             fragment = write_dense_bundle(model, patches, card, precision, writer, target, trained)
+        elif card.route == "loihi":
+            from .loihi_bundle import write_loihi_bundle
+
+            fragment = write_loihi_bundle(model, patches, card, writer, target, trained)
         else:
             from .nir import write_nir_bundle
 
-            fragment = write_nir_bundle(model, patches, card, writer)
+            fragment = write_nir_bundle(model, patches, card, writer, target, allow_approximate=allow_approximate)
         manifest: dict[str, Any] = {
             "schema": SCHEMA,
             "spikeport": _version("spikeport"),
@@ -121,30 +132,20 @@ def check(folder: Path | str) -> CheckReport:
     if faults:
         return CheckReport(folder, faults, None)
     manifest = read_manifest(folder)
-    try:
-        for name in _named_files(manifest):
-            if name not in manifest["files"]:
-                raise InputError(f"{folder / MANIFEST} names {name!r}, which is no file of the bundle: export again")
-        return CheckReport(folder, (), _parity(folder, manifest))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise InputError(
-            f"{folder / MANIFEST} or a golden file lacks what a bundle holds ({what}): export again"
-        ) from None
-
-
-def _named_files(manifest: Mapping[str, Any]) -> list[Any]:
-    """Every file that a parity run opens because the manifest names it."""
-    if manifest["route"] == "onnx":
-        return [manifest["dense"]["model"], manifest["dense"]["golden"]]
-    hybrid = manifest["hybrid"]
-    islands = [island[key] for island in hybrid["islands"] for key in ("file", "golden")]
-    return [*islands, *(segment["file"] for segment in hybrid["segments"]), "golden/model.npz"]
+    with blaming_manifest(folder):
+        require_listed(folder, manifest)
+        moved = traffic(folder, manifest) if manifest["route"] == "nir" else None
+        return CheckReport(folder, (), _parity(folder, manifest), moved)
 
 
 def _parity(folder: Path, manifest: dict[str, Any]) -> ParityReport:
     if manifest["route"] == "onnx":
         return onnx_parity(folder, manifest)
+    if manifest["route"] == "loihi":
+        from .loihi_bundle import loihi_parity
+
+        verdict: ParityReport = loihi_parity(folder, manifest)
+        return verdict
     from .nir import nir_parity
 
     report: ParityReport = nir_parity(folder, manifest)

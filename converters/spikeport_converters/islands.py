@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import nir
@@ -16,8 +15,8 @@ from spikeport_toolkit.models.config import NeuronConfig
 from spikeport_toolkit.models.layers import FeedForward
 from spikeport_toolkit.models.neuron import SpikingNeuron
 
-from .fold import staircase
-from .nir_profiles import Profile, lif_node, slot_node
+from .nir_profiles import Profile
+from .spiking_graph import GraphNode, SpikingGraph, nir_from_graph
 
 
 @dataclass(frozen=True)
@@ -102,35 +101,23 @@ def golden(island: Island, entering: Tensor, profile: Profile) -> Golden:
 
 
 def nir_from_island(island: Island, profile: Profile) -> nir.NIRGraph:
-    """The island as one linear NIR chain in `profile`; the input gain is in the first Affine.
+    """The island as one linear NIR chain in `profile`; see `nir_from_graph`."""
+    return nir_from_graph(island_graph(island), profile, gain_outside=island.takes == "currents")
 
-    An integer neuron (T = 1) becomes D binary slots: an Affine of ones copies each current to its slots, exactly,
-    and the last Affine's weights are divided by D.
-    """
-    neuron, size = island.neuron, island.hidden
-    weight, bias = _arrays(island.ffn.fc2)
-    nodes: dict[str, Any] = {}
-    if neuron.kind != "ilif":
-        gain, lif = profile.gain(neuron), lif_node(profile, neuron, size)
-    else:
-        gain, lif = 1.0, slot_node(profile, neuron, staircase(island.ffn.neuron), size)  # type: ignore[arg-type]
-    slots = len(lif.tau) // size
+
+def island_graph(island: Island) -> SpikingGraph:
+    """The island as a graph: fc1 (where it takes features), lif, fc2 with its weights divided by the levels D."""
+    ffn, neuron = island.ffn, island.neuron
+    nodes = []
     if island.takes == "features":
-        first, shift = _arrays(island.ffn.fc1)
-        nodes["fc1"] = nir.Affine(_float32(first * gain), _float32(shift * gain))
-    if neuron.kind == "ilif":
-        ones = np.tile(np.eye(size, dtype=np.float32), (slots, 1))
-        nodes["slots"] = nir.Affine(ones, np.zeros(slots * size, np.float32))
-    nodes["lif"] = lif
-    nodes["fc2"] = nir.Affine(_float32(np.tile(weight / neuron.levels, (1, slots))), _float32(bias))
-    return _linear_chain(nodes)
-
-
-def _linear_chain(nodes: dict[str, Any]) -> nir.NIRGraph:
-    first, last = next(iter(nodes.values())), list(nodes.values())[-1]
-    chain = {"input": nir.Input(first.input_type), **nodes, "output": nir.Output(last.output_type)}
-    names = list(chain)
-    return nir.NIRGraph(nodes=chain, edges=list(pairwise(names)))
+        nodes.append(GraphNode("fc1", "affine", ("input",), (island.hidden,), ffn.fc1.weight, ffn.fc1.bias))
+    entering = nodes[-1].name if nodes else "input"
+    node: Any = ffn.neuron
+    nodes.append(GraphNode("lif", "neuron", (entering,), (island.hidden,), neuron=neuron, node=node.node))
+    weight = ffn.fc2.weight.detach().double() / neuron.levels
+    nodes.append(GraphNode("fc2", "affine", ("lif",), (ffn.fc2.out_features,), weight, ffn.fc2.bias))
+    width = ffn.fc1.in_features if island.takes == "features" else island.hidden
+    return SpikingGraph(tuple(nodes), "fc2", (width,), neuron.steps)
 
 
 def _spiking(ffn: FeedForward) -> bool:
@@ -139,13 +126,3 @@ def _spiking(ffn: FeedForward) -> bool:
 
 def _entering(island: Island, features: Tensor) -> Tensor:
     return features if island.takes == "features" else island.ffn.current(features)
-
-
-def _arrays(linear: nn.Linear) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    weight = linear.weight.detach().double().numpy()
-    bias = np.zeros(len(weight)) if linear.bias is None else linear.bias.detach().double().numpy()
-    return weight, bias
-
-
-def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(values, dtype=np.float32)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,34 @@ def verify_hashes(folder: Path) -> list[FileFault]:
         elif not isinstance(entry, dict) or _sha256(folder / name) != entry.get("sha256"):
             faults.append(FileFault(name, "changed"))
     return faults + [FileFault(name, "extra") for name in sorted(present - set(listed))]
+
+
+def require_listed(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """InputError unless every file that a run would open because the manifest names it is a file of the bundle."""
+    for name in named_files(manifest):
+        if name not in manifest["files"]:
+            raise InputError(f"{folder / MANIFEST} names {name!r}, which is no file of the bundle: export again")
+
+
+def named_files(manifest: Mapping[str, Any]) -> list[Any]:
+    """Every file that a parity run opens because the manifest names it."""
+    if manifest["route"] == "onnx":
+        return [manifest["dense"]["model"], manifest["dense"]["golden"]]
+    hybrid = manifest["hybrid"]
+    islands = [island[key] for island in hybrid["islands"] for key in ("file", "golden")]
+    return [*islands, *(s["file"] for s in hybrid["segments"] if s is not None), "golden/model.npz"]
+
+
+@contextmanager
+def blaming_manifest(folder: Path) -> Iterator[None]:
+    """Whatever a manifest or golden file without the wanted keys makes Python raise is one InputError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{folder / MANIFEST} or a golden file lacks what a bundle holds ({what}): export again"
+        ) from None
 
 
 def _names(folder: Path) -> list[str]:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from torch import nn
 
 from spikeport_targets.card import Card
-from spikeport_toolkit.models.config import NeuronConfig
 from spikeport_toolkit.models.layers import Attention, FeedForward
 from spikeport_toolkit.models.neuron import SpikingNeuron
 
-from .nir_profiles import Profile, profile_of
+from .fidelity import IMPOSSIBLE, graph_fidelity, neuron_fidelity, refusal
+from .module_graph import module_kinds, own_neurons, trace_module
+from .nir_profiles import Neuron, Profile, profile_of
+from .operators import module_path, op_name
+from .partition import Part, partition
 from .plan import PlanItem
 
-HARD_RESET = "use a binary neuron with hard reset to 0 (`spikewfm-nano`), or --target norse"
+__all__ = ["nir_plan", "refusal"]
 
 
 def nir_plan(model: nn.Module, card: Card) -> tuple[PlanItem, ...]:
     """One item per part of `model`, in the order of its modules; `refused` items name the limit and the remedy."""
     profile = profile_of(card)
+    if own_neurons(model):
+        return tuple(_module_items(model, card, profile))
     items = tuple(_items(model, "", card, profile))
     if not any(isinstance(module, SpikingNeuron) for module in model.modules()):
         reason = f"no spiking neuron: {card.name} runs spiking feed-forward blocks only"
@@ -55,8 +61,9 @@ def _feed_forward(ffn: FeedForward, path: str, card: Card, profile: Profile) -> 
         yield _dense(path, "feed-forward", "its activation does not spike")
         return
     neuron = ffn.neuron.config
-    if refused := refusal(neuron, card):
-        yield PlanItem(f"{path}.neuron", neuron.kind, "refused", "", *refused)
+    fidelity = neuron_fidelity(neuron, card)
+    if fidelity.grade == IMPOSSIBLE:
+        yield PlanItem(f"{path}.neuron", neuron.kind, "refused", "", fidelity.reason, fidelity.remedy)
         return
     if isinstance(ffn.norm, nn.BatchNorm1d):
         yield PlanItem(
@@ -67,36 +74,69 @@ def _feed_forward(ffn: FeedForward, path: str, card: Card, profile: Profile) -> 
         yield _dense(f"{path}.fc1", "linear", "the LayerNorm after it is not in NIR")
         yield _dense(f"{path}.norm", "LayerNorm", "NIR has no statistics over features; the island takes its currents")
     chain = "LIF, Affine" if currents else "Affine, LIF, Affine"
-    yield PlanItem(
-        path, f"{neuron.kind} feed-forward", "rewritten", f"nir-{profile.name}", _how(neuron, chain, profile), ""
-    )
+    how = _how(neuron, f"one NIR chain ({chain})", profile)
+    why = f"{fidelity.reason}; {how}" if fidelity.reason else how
+    yield PlanItem(path, f"{neuron.kind} feed-forward", "rewritten", f"nir-{profile.name}", why, "", fidelity.grade)
 
 
-def _how(neuron: NeuronConfig, chain: str, profile: Profile) -> str:
+def _how(neuron: Neuron, chain: str, profile: Profile) -> str:
     if neuron.kind == "ilif":
-        return (
-            f"one NIR chain ({chain}); T = 1, so each neuron is {neuron.levels} memoryless slots with exact thresholds"
-        )
+        return f"{chain}; T = 1, so each neuron is {neuron.levels} memoryless slots with exact thresholds"
     reset = "soft reset set after import" if neuron.v_reset is None else f"hard reset to {neuron.v_reset:g}"
-    return (
-        f"one NIR chain ({chain}); {reset}, current times {profile.gain(neuron):g}, threshold one float below for `>`"
-    )
+    compare = "threshold one float below for `>`" if profile.strict else "its own `>=`"
+    return f"{chain}; {reset}, current times {profile.gain(neuron):g}, {compare}"
 
 
-def refusal(neuron: NeuronConfig, card: Card) -> tuple[str, str] | None:
-    """Reason and remedy if the limits of the target forbid `neuron`, None if it can be written exactly."""
-    limits = card.limits
-    if neuron.kind == "ilif" and neuron.steps > 1:
-        reason = f"I-LIF with T = {neuron.steps} carries a membrane between integer counts; NIR has binary spikes"
-        return reason, "train it with T = 1 (`spikewfm-nano-ilif`), or --target jetson-orin-nano"
-    if neuron.kind == "ilif" and not limits.get("per_neuron_threshold", False):
-        reason = f"I-LIF emits up to {neuron.levels} spikes a step, and {card.name} takes one threshold for all neurons"
-        return reason, HARD_RESET
-    if neuron.kind != "ilif" and neuron.v_reset is None and not limits.get("soft_reset", False):
-        return f"soft reset: {card.name} reproduces hard reset only", HARD_RESET
-    if neuron.v_reset and limits.get("v_reset", "any") == "0 only":
-        return f"v_reset = {neuron.v_reset:g}: {card.name} resets to 0 only", HARD_RESET
-    return None
+def _module_items(model: nn.Module, card: Card, profile: Profile) -> Iterator[PlanItem]:
+    """The plan of a user's own module, from its traced operators."""
+    traced = trace_module(model)
+    split = partition(traced)
+    for refusal_ in split.refused:
+        yield PlanItem(refusal_.path, refusal_.what, "refused", "", refusal_.reason, refusal_.remedy)
+    for part in split.parts:
+        yield from _part_items(part, card, profile)
+    dense: dict[str, list[str]] = {}
+    for node in split.dense if split.parts else ():
+        dense.setdefault(module_path(node) or "forward", []).append(op_name(node))
+    for path, names in dense.items():
+        what = module_kinds(model, path) or ", ".join(dict.fromkeys(names))
+        yield _dense(path, what, "it stands outside the islands")
+
+
+def _part_items(part: Part, card: Card, profile: Profile) -> Iterator[PlanItem]:
+    shape = graph_fidelity(part.graph, card)
+    grades = [shape]
+    for node in part.graph.neurons:
+        assert node.neuron is not None
+        kind, fidelity = type(node.node).__name__, neuron_fidelity(node.neuron, card)
+        grades.append(fidelity)
+        if fidelity.grade == IMPOSSIBLE:
+            yield PlanItem(node.path, kind, "refused", "", fidelity.reason, fidelity.remedy)
+            continue
+        how = _how(node.neuron, _origin(node.neuron), profile)
+        yield PlanItem(node.path, node.neuron.kind, "rewritten", f"nir-{profile.name}", how, "", fidelity.grade)
+    if shape.grade == IMPOSSIBLE:
+        yield PlanItem(part.path, "spiking graph", "refused", "", shape.reason, shape.remedy)
+        return
+    for path in part.folded:
+        yield PlanItem(path, "BatchNorm", "rewritten", "fold-batchnorm", "folded into the layer before it", "")
+    worst = max(grades, key=lambda f: f.worst)
+    if worst.grade != IMPOSSIBLE:
+        why = "; ".join(dict.fromkeys(text for text in (worst.reason, _inventory(part)) if text))
+        yield PlanItem(part.name, "spiking graph", "rewritten", f"nir-{profile.name}", why, "", worst.grade)
+
+
+def _origin(neuron: Neuron) -> str:
+    if neuron.kind == "plif":
+        return f"LIF with its trained tau = {neuron.tau:.6g}"
+    return "LIF with tau = 2^40, which does not leak" if neuron.kind == "if" else "LIF"
+
+
+def _inventory(part: Part) -> str:
+    counts = Counter("LIF" if node.kind == "neuron" else node.kind for node in part.graph.nodes)
+    nodes = ", ".join(f"{n} {kind}" for kind, n in counts.items())
+    time = "one input per step" if part.per_step else "the same input at every step"
+    return f"one NIR graph ({nodes}), T = {part.graph.steps}, {time}; its output is the mean over time"
 
 
 def _dense(path: str, what: str, reason: str) -> PlanItem:

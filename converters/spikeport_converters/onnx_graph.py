@@ -45,7 +45,7 @@ def onnx_from_model(model: nn.Module, patches: Tensor, opset: int = OPSET) -> on
     assert program is not None
     graph: onnx.ModelProto = program.model_proto
     _name_by_path(graph.graph)
-    _strip(graph)
+    strip_origin(graph)
     return graph
 
 
@@ -135,7 +135,8 @@ def _scope(node: onnx.NodeProto) -> str:
     return next((s for s in reversed(scopes[:-1]) if not s.startswith("_empty_nn_module")), "")
 
 
-def _strip(model: onnx.ModelProto) -> None:
+def strip_origin(model: onnx.ModelProto) -> None:
+    """Remove what the exporting machine left in `model`: producer, stack traces, paths."""
     graph = model.graph
     model.producer_name, model.producer_version, model.doc_string = "spikeport", "", ""
     graph.name, graph.doc_string = "model", ""

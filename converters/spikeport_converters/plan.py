@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from spikeport_targets.card import Card
 
 KEPT, REWRITTEN, REFUSED = "kept", "rewritten", "refused"
+APPROXIMATE = "approximate"
 
 
 @dataclass(frozen=True)
 class PlanItem:
     """One module: `path` in the model, `what` it is, and what becomes of it (`action`) by which `rule` and why.
 
-    `action` is kept, rewritten or refused; a refused item has a `remedy`.
+    `action` is kept, rewritten or refused; a refused item has a `remedy`. `fidelity` says of a spiking part how well
+    the target reproduces it: exact, exact with a runtime patch, or approximate; empty for the rest.
     """
 
     path: str
@@ -31,6 +33,7 @@ class PlanItem:
     rule: str
     reason: str
     remedy: str = ""
+    fidelity: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """Plain values."""
@@ -50,8 +53,19 @@ class Plan:
         """The parts that the target cannot run; the export fails while there is one."""
         return tuple(item for item in self.items if item.action == REFUSED)
 
-    def require(self) -> Plan:
-        """The plan itself; UnsupportedError with item, reason and remedy if anything is refused."""
+    @property
+    def approximate(self) -> tuple[PlanItem, ...]:
+        """The parts that the target reproduces only in part; an export needs leave for them."""
+        return tuple(item for item in self.items if item.fidelity == APPROXIMATE)
+
+    def require(self, *, allow_approximate: bool = False) -> Plan:
+        """The plan itself; UnsupportedError with item, reason and remedy if anything is refused, or approximate."""
+        if self.approximate and not self.refused and not allow_approximate:
+            item = self.approximate[0]
+            raise UnsupportedError(
+                f"{self.target} runs {item.path} ({item.what}) only approximately: {item.reason}: take another target, "
+                "or write the bundle all the same with --allow-approximate"
+            )
         if self.refused:
             first, more = self.refused[0], len(self.refused) - 1
             also = f" (and {more} more: `spikeport plan` lists them)" if more else ""
@@ -64,9 +78,12 @@ class Plan:
         """Counts per action, then one line per kind of item, and every refused item."""
         actions = Counter(item.action for item in self.items)
         counted = ", ".join(f"{actions[a]} {a}" for a in (KEPT, REWRITTEN, REFUSED))
-        groups = Counter((i.action, i.what, i.rule, i.reason) for i in self.items if i.action != REFUSED)
+        groups = Counter((i.action, i.what, i.rule, i.reason, i.fidelity) for i in self.items if i.action != REFUSED)
         lines = [f"{self.model} on {self.target}: {counted}"]
-        lines += [f"  {a:9} {n} x {what}: {rule}; {why}" for (a, what, rule, why), n in groups.items()]
+        lines += [
+            f"  {a:9} {n} x {what}: {rule}; {f'{grade}: ' if grade else ''}{why}"
+            for (a, what, rule, why, grade), n in groups.items()
+        ]
         lines += [f"  refused   {i.path} ({i.what}): {i.reason}: {i.remedy}" for i in self.refused]
         return "\n".join(lines)
 
@@ -91,6 +108,10 @@ def plan(model: nn.Module, sample: NDArray[np.float32] | None, card: Card) -> Pl
         from .nir import nir_plan
 
         items = nir_plan(model, card)
+    elif card.route == "loihi":
+        from .loihi_plan import loihi_plan
+
+        items = loihi_plan(model, card)
     else:
         reason = f"nothing here writes artefacts for {card.id}: its card is for estimates"
         items = (PlanItem("model", type(model).__name__, REFUSED, "", reason, "use it with `spikeport profile`"),)
@@ -102,12 +123,15 @@ def model_name(model: nn.Module) -> str:
     return str(getattr(getattr(model, "config", None), "name", type(model).__name__))
 
 
-def check_patches(patches: NDArray[Any]) -> NDArray[np.float32]:
-    """`patches` as float32 [batch, token, values]; InputError for another rank, no sample, or values not finite."""
+def check_patches(patches: NDArray[Any], *, free: bool = False) -> NDArray[np.float32]:
+    """`patches` as float32 [batch, token, values]; InputError for another rank, no sample, or values not finite.
+
+    With `free`, any rank from two: the example input of a user's own module.
+    """
     array = np.asarray(patches)
-    if array.ndim != 3 or array.shape[0] == 0 or array.dtype.kind != "f":
+    if (array.ndim < 2 if free else array.ndim != 3) or array.shape[0] == 0 or array.dtype.kind != "f":
         raise InputError(f"patches are {array.dtype} {[*array.shape]}; an export takes float32 [batch, token, 336]")
-    bad = ~np.isfinite(array).all(axis=(1, 2))
+    bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
     if bad.any():
         raise InputError(f"sample {int(np.flatnonzero(bad)[0])} of the patches is not finite: remove or repair it")
     return np.ascontiguousarray(array, np.float32)
