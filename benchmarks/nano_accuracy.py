@@ -23,7 +23,8 @@ def main() -> None:
         "R1: contiguous slots. R2: slots 5 ms apart. Simulated channels, speeds U(0.1, 5) m/s, 3.5 GHz; `in-domain`:",
         "held-out users of the seven training cities. `wiener` is a fixed filter that is told the SNR; one number of",
         "its prior, the mean excess delay, was chosen from four on the training cities. `last-value` repeats the last",
-        "noisy symbol. One training seed.",
+        "noisy symbol. `lmmse` has the covariance of the training cities; `genie` is told every path of the link and",
+        "is the limit (docs/baselines.md has the other baselines). One training seed.",
     ]
     for place in places:
         curves = {c.method: c for c in result.curves if (c.regime, c.split) == place}

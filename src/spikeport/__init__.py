@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .api import (
         Counts,
         check,
+        conformance,
         demo,
         estimate,
         evaluate,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _API = (
-    "Counts", "check", "demo", "estimate", "evaluate", "export",
+    "Counts", "check", "conformance", "demo", "estimate", "evaluate", "export",
     "load_model", "plan", "profile", "report", "trace", "train",
 )  # fmt: skip
 
@@ -55,6 +56,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "check",
+    "conformance",
     "demo",
     "estimate",
     "evaluate",

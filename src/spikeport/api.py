@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from spikeport_converters import export as converter
-from spikeport_converters.fold import fold_batchnorm, fold_time
+from spikeport_converters.contenders import contenders, model_config, model_name_of
 from spikeport_converters.plan import plan as make_plan
-from spikeport_errors import UnsupportedError, UsageError, unknown_name
+from spikeport_errors import UsageError, unknown_name
 from spikeport_profiles.bare import Counts
+from spikeport_profiles.calibrate import read_runs
 from spikeport_profiles.estimate import estimate as make_estimate
 from spikeport_profiles.profile import profile as make_profile
 from spikeport_profiles.report import report as make_report
 from spikeport_profiles.trace import trace as make_trace
 from spikeport_targets.card import load_card
-from spikeport_toolkit.data.sampler import folder_splits
-from spikeport_toolkit.files import write_json
-from spikeport_toolkit.models.config import ModelConfig
+from spikeport_toolkit.data.impairments import Interference, parse_impairments
+from spikeport_toolkit.data.splits import evaluation_splits
+from spikeport_toolkit.files import write_json, write_text
+from spikeport_toolkit.models.checkpoint import trained_cities
 from spikeport_toolkit.models.load import is_trained, load_model, twin_of
-from spikeport_toolkit.tasks import channel_prediction
+from spikeport_toolkit.models.presets import preset
+from spikeport_toolkit.tasks import channel_estimation, channel_prediction
 from spikeport_toolkit.training.loop import Progress
 from spikeport_toolkit.training.loop import train as run_training
 from spikeport_toolkit.training.recipe import load_recipe
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from spikeport_converters.bundle import Bundle
+    from spikeport_converters.conformance import Conformance
     from spikeport_converters.export import CheckReport
     from spikeport_converters.plan import Plan
     from spikeport_profiles.counts import Trace
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Counts",
     "check",
+    "conformance",
     "demo",
     "estimate",
     "evaluate",
@@ -57,7 +62,9 @@ __all__ = [
     "train",
 ]
 
-SAMPLES, SEED, MOST_SAMPLES = 16, 0, 4096
+SAMPLES, SEED, MOST_SAMPLES, MOST_SEEDS = 16, 0, 4096, 100
+TASKS = ("channel-estimation", "channel-prediction")
+BASELINES_ALONE = "baselines"
 DEMO_LINKS = 200
 """Test links a point in the demo, for its three minutes; `evaluate` takes 500."""
 Step = Callable[[str, int, int], None]
@@ -82,16 +89,26 @@ def export(
     precision: str | None = None,
     samples: int = SAMPLES,
     seed: int = SEED,
+    allow_approximate: bool = False,
 ) -> Bundle:
     """Convert MODEL for `target`, run the result beside the reference, and write the bundle `out`.
 
     `precision` defaults to the card's `default_precision`. `samples` real channels, drawn with `seed`, serve as
-    calibration and golden inputs. Look at `.parity` of the result: a bundle is written also when it fails.
+    calibration and golden inputs; a module of the user's that has an `example_input` is run on that instead.
+    `allow_approximate` writes also what a simulator reproduces only in part, with parity reported, not gated. Look at
+    `.parity` of the result: a bundle is written also when it fails.
     """
     card = load_card(target)
     network = load_model(model)
     chosen = precision or str(card.limits.get("default_precision", "fp32"))
-    patches, truth = _samples(network, samples, seed)
+    if not hasattr(network, "config"):  # a user's own module: what the target cannot run is said before all else
+        make_plan(network, None, card).require(allow_approximate=allow_approximate)
+    example = getattr(network, "example_input", None)
+    own = isinstance(example, torch.Tensor)
+    if isinstance(example, torch.Tensor):
+        patches, truth = example.detach().numpy(), None
+    else:
+        patches, truth = _samples(network, samples, seed)
     return converter.export(
         network,
         card,
@@ -101,14 +118,34 @@ def export(
         truth,
         name=model,
         trained=is_trained(model),
-        seeds={"samples": seed},
-        licences={"golden inputs": "ODbL (OpenStreetMap cities) and Apache-2.0 (procedural cities)"},
+        seeds={} if own else {"samples": seed},
+        licences={} if own else {"golden inputs": "ODbL (OpenStreetMap cities) and Apache-2.0 (procedural cities)"},
+        allow_approximate=allow_approximate,
     )
 
 
 def check(folder: str | Path) -> CheckReport:
     """Verify every hash of a bundle, then run its parity again; truthy when all holds."""
     return converter.check(folder)
+
+
+def conformance(
+    targets: Sequence[str] | None = None, *, out: str | Path | None = None, progress: Step = _silent
+) -> Conformance:
+    """Every feature of a spiking network on `targets` (default: all of route nir) against SpikingJelly's own nodes.
+
+    Falsy where a simulator differs although its card claims exactness. Writes `out`/conformance.json and
+    conformance.md if given.
+    """
+    from spikeport_converters.conformance import conformance as run_conformance
+    from spikeport_converters.conformance_page import page
+
+    cards = [load_card(target) for target in targets] if targets else None
+    result = run_conformance(cards, progress=progress)
+    if out is not None:
+        write_json(Path(out) / "conformance.json", result.to_dict())
+        write_text(Path(out) / "conformance.md", page(result))
+    return result
 
 
 def trace(model: str, *, samples: int = SAMPLES, seed: int = SEED) -> Trace:
@@ -149,6 +186,7 @@ def profile(
     precision: str | None = None,
     scenario: str | None = None,
     host: str | None = None,
+    calibrate: str | Path | None = None,
     samples: int = SAMPLES,
     seed: int = SEED,
 ) -> Profile:
@@ -156,12 +194,16 @@ def profile(
 
     A MODEL that is no preset has no twin here; a twin preset without shipped weights is traced untrained and says so.
     `host` is the target that runs what an event-driven chip of `targets` cannot: their totals are then composed.
+    `calibrate` is a CSV file of runs on these targets (model,target,precision,scenario,latency_s,energy_j); each of its
+    models is traced, and the runs narrow the intervals.
     """
     if not targets:
         raise UsageError("name at least one --target; `spikeport targets` lists them")
     cards = [load_card(target) for target in targets]
     network = load_model(model)
     patches, _ = _samples(network, samples, seed)
+    runs = read_runs(Path(calibrate)) if calibrate is not None else ()
+    traces = {name: trace(name, samples=samples, seed=seed) for name in dict.fromkeys(run.model for run in runs)}
     twin = twin_of(model, "qrelu")
     result = make_profile(
         network,
@@ -175,6 +217,7 @@ def profile(
         precision=precision,
         scenario=scenario,
         host=load_card(host) if host else None,
+        runs=[(run, traces[run.model]) for run in runs],
         source=_source(samples),
     )
     if out is not None:
@@ -189,36 +232,60 @@ def evaluate(
     task: str = "channel-prediction",
     snr: str = "-10:30:5",
     compare: Sequence[str] = (),
+    islands: str | None = None,
+    baselines: str = "",
+    sinr: str | None = None,
+    impairments: str = "",
     data: str | Path | None = None,
     links: int = 500,
     seed: int = SEED,
+    seeds: int = 1,
     progress: Step = _silent,
 ) -> Evaluation:
-    """NMSE over SNR of MODEL beside last value, the robust Wiener filter and the models of `compare`.
+    """NMSE over SNR of MODEL beside the baselines, the genie's limit and the models of `compare`.
 
-    `snr` is low:high:step in dB, or one value. `data` is a folder of path sets (default: the embedded cities, held-out
-    users of the seven training cities and the three unseen ones). Writes `out`/evaluation.json if given.
+    `task` is channel-prediction or channel-estimation; MODEL `baselines` evaluates the baselines alone, and for
+    estimation is the only one there is. last-value, wiener, lmmse and genie always run; `baselines` adds others by
+    name, commas between, or all. `sinr` in place of `snr` adds co-channel users; `impairments` spoil the receiver, as
+    cfo=200,adc=6 (data/impairments.py). `seeds` seeds from `seed` on draw links, motion and noise anew.
+
+    Any of them may be the folder of a bundle: then the artefact itself is run (role `deployed`), in onnxruntime, and
+    its islands in its simulator or in the runtime `islands`. MODEL's float model stands beside it.
+    `snr` is low:high:step in dB, or one value. `data` is a folder of path sets or of stored channels (default: the
+    embedded cities, held-out users of the seven training cities and the three unseen ones). Writes
+    `out`/evaluation.json if given.
     """
-    if task != "channel-prediction":
-        raise unknown_name("task", task, ["channel-prediction"], "other tasks are not there yet")
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS, "choose one")
     _check_seed(seed)
-    names = list(dict.fromkeys((model, *compare)))
-    networks = {name: load_model(name) for name in names}
-    grids = {name: _config(name, network).grid for name, network in networks.items()}
-    other = next((name for name in names if grids[name] != grids[model]), None)
-    if other:
-        raise UsageError(f"{other} has another token grid than {model}: compare models of one size")
-    result = channel_prediction.evaluate(
-        model,
-        {name: ("model" if name == model else "twin", _predictor(network)) for name, network in networks.items()},
-        grids[model],
-        snrs_db=_snrs(snr),
-        splits=folder_splits(Path(data)) if data is not None else None,
-        links=links,
-        seed=seed,
-        data=str(data) if data is not None else "embedded cities (ray-traced)",
-        progress=partial(progress, "evaluate"),
-    )
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise UsageError(f"--seeds is {seeds}; 1 to {MOST_SEEDS} are possible")
+    hardware, noise = parse_impairments(impairments)
+    common: dict[str, Any] = {
+        "snrs_db": _snrs(snr) if sinr is None else _snrs(sinr, "--sinr"),
+        "links": links,
+        "seed": seed,
+        "seeds": seeds,
+        "splits": evaluation_splits(data, trained_cities([model_name_of(name) for name in (model, *compare)])),
+        "data": str(data) if data is not None else "embedded cities (ray-traced)",
+        "progress": partial(progress, "evaluate"),
+    }
+    if task == "channel-estimation":
+        _refuse_estimation(model, compare, sinr, impairments)
+        result = channel_estimation.evaluate(**common)
+    else:
+        alone = model == BASELINES_ALONE and not compare
+        rivals = () if alone else contenders(model, compare, islands)
+        result = channel_prediction.evaluate(
+            model if alone else model_name_of(model),
+            {rival.name: (rival.role, rival.predict) for rival in rivals},
+            preset("spikewfm-nano").config.grid if alone else rivals[0].grid,
+            baselines=[name.strip() for name in baselines.split(",")] if baselines else (),
+            sinr=Interference() if sinr is not None else None,
+            impairments=hardware,
+            noise=noise,
+            **common,
+        )
     if out is not None:
         write_json(Path(out) / "evaluation.json", result.to_dict())
     return result
@@ -228,15 +295,22 @@ def train(
     recipe: str,
     *,
     out: str | Path | None = None,
+    data: str | Path | None = None,
     resume: bool = False,
     max_steps: int | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
-    """Run a recipe; leaves a checkpoint folder at `out` (default: the recipe's name in the working folder)."""
+    """Run a recipe; leaves a checkpoint folder at `out` (default: the recipe's name in the working folder).
+
+    `data` is a store (`spikeport data make`) to train on; default: the embedded cities.
+    """
     if max_steps is not None and max_steps < 1:
         raise UsageError(f"--max-steps is {max_steps}; at least 1 is needed")
     chosen = load_recipe(recipe)
-    return run_training(chosen, Path(out or chosen.name), resume=resume, max_steps=max_steps, report=progress)
+    store = None if data is None else Path(data)
+    return run_training(
+        chosen, Path(out or chosen.name), data=store, resume=resume, max_steps=max_steps, report=progress
+    )
 
 
 def report(folders: Sequence[str | Path], *, out: str | Path, title: str | None = None) -> Report:
@@ -254,21 +328,22 @@ def demo(out: str | Path = "spikeport-demo", *, links: int = DEMO_LINKS, progres
     return run_demo(Path(out), links=links, progress=progress)
 
 
-def _config(name: str, network: nn.Module) -> ModelConfig:
-    config = getattr(network, "config", None)
-    if not isinstance(config, ModelConfig):
-        raise UnsupportedError(
-            f"{name} has no token grid (a ModelConfig as `.config`), so real channels cannot be cut to its patches: "
-            "return a spikeport_toolkit ChannelPredictor from the factory"
-        )
-    return config
-
-
 def _samples(network: nn.Module, samples: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     if not 1 <= samples <= MOST_SAMPLES:
         raise UsageError(f"--samples is {samples}; 1 to {MOST_SAMPLES} are possible")
     _check_seed(seed)
-    return channel_prediction.example_pairs(_config("MODEL", network), samples, seed)
+    return channel_prediction.example_pairs(model_config("MODEL", network), samples, seed)
+
+
+def _refuse_estimation(model: str, compare: Sequence[str], sinr: str | None, impairments: str) -> None:
+    """Estimation knows baselines and thermal noise only."""
+    if model != BASELINES_ALONE or compare:
+        raise UsageError(
+            f"{model if model != BASELINES_ALONE else compare[0]} predicts the next slot and has no head for "
+            "estimation: `spikeport evaluate baselines --task channel-estimation` evaluates the baselines"
+        )
+    if sinr is not None or impairments:
+        raise UsageError("--sinr and --impairments go with channel-prediction; estimation has thermal noise: --snr")
 
 
 def _check_seed(seed: int) -> None:
@@ -280,17 +355,7 @@ def _source(samples: int) -> str:
     return f"{samples} ray-traced links of the embedded training cities, both slot spacings, SNR U(-10, 30) dB"
 
 
-def _predictor(network: nn.Module) -> channel_prediction.Predict:
-    folded = fold_time(fold_batchnorm(network))
-
-    def predict(patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.no_grad():
-            return np.asarray(folded(torch.from_numpy(patches)).numpy())
-
-    return predict
-
-
-def _snrs(text: str) -> tuple[float, ...]:
+def _snrs(text: str, option: str = "--snr") -> tuple[float, ...]:
     try:
         values = [float(part) for part in text.split(":")]
     except ValueError:
@@ -298,8 +363,10 @@ def _snrs(text: str) -> tuple[float, ...]:
     if len(values) == 1:
         values = [values[0], values[0], 1.0]
     if len(values) != 3 or not -100 <= values[0] <= values[1] <= 100 or not 1e-3 <= values[2] <= 200:
-        raise UsageError(f"--snr {text!r} is not low:high:step in dB within -100 to 100 (as -10:30:5), nor one number")
+        raise UsageError(
+            f"{option} {text!r} is not low:high:step in dB within -100 to 100 (as -10:30:5), nor one number"
+        )
     count = int((values[1] - values[0]) / values[2] + 1e-9) + 1
     if count > 100:
-        raise UsageError(f"--snr {text!r} asks for {count} points; 100 is the limit: take a larger step")
+        raise UsageError(f"{option} {text!r} asks for {count} points; 100 is the limit: take a larger step")
     return tuple(values[0] + values[2] * index for index in range(count))

@@ -11,25 +11,34 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
-import nir
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper
+from spikingjelly.activation_based import functional, layer
+from spikingjelly.activation_based import neuron as nodes
 
+from spikeport_converters.fidelity import graph_refusal
 from spikeport_converters.islands import Golden, Island, golden, nir_from_island
+from spikeport_converters.loihi_netx import write_net
+from spikeport_converters.module_graph import trace_module
 from spikeport_converters.nir_plan import refusal
-from spikeport_converters.nir_profiles import PROFILES, profile_of
+from spikeport_converters.nir_profiles import PROFILES, profile_of, write_island
+from spikeport_converters.partition import partition
+from spikeport_converters.spiking_graph import SpikingGraph, nir_from_graph
 from spikeport_errors import InputError
 from spikeport_targets.card import Card, list_cards, read_card
 from spikeport_targets.runtime import Array, Availability, Runtime, runtimes
+from spikeport_targets.runtimes.loihi_runner import NetIsland
+from spikeport_targets.runtimes.nir_runner import read_island
 from spikeport_toolkit.models.config import NeuronConfig
 from spikeport_toolkit.models.layers import FeedForward
 
-__all__ = ["CASES", "check_card", "check_runtime", "golden_island"]
+__all__ = ["CASES", "SHAPES", "check_card", "check_runtime", "golden_graph", "golden_island", "shape_graph"]
 
 CASES = {
     "hard reset": NeuronConfig("lif", steps=4),
@@ -43,6 +52,16 @@ CASES = {
 }
 """Neurons that a NIR runtime meets. Weights and inputs are multiples of 1/8, so that sums are exact in any order,
 and membranes meet their threshold exactly: the case in which `>` and `>=` differ."""
+
+
+SHAPES = {
+    "several layers": "Linear, LIF, Linear, LIF, Linear; the same input at every step",
+    "convolution": "Conv2d, LIF, Conv2d with stride, LIF, Flatten, Linear; another input at every step",
+    "pooling": "Conv2d, LIF, AvgPool2d, Flatten, Linear; another input at every step",
+    "residual": "two layers' spikes and a Linear branch of the first are added; the same input at every step",
+    "no leak": "Linear, IF, Linear; the same input at every step",
+}
+"""Islands of more than one spiking layer or other operators, which a runtime is run on where its card has them."""
 
 
 def check_card(path: str | PathLike[str]) -> Card:
@@ -69,11 +88,12 @@ def check_card(path: str | PathLike[str]) -> Card:
     return card
 
 
-def check_runtime(runtime: Runtime) -> None:
+def check_runtime(runtime: Runtime, *, every: bool = True) -> None:
     """`runtime` keeps the protocol and refuses bad files; where it is installed, a NIR runtime spikes as SpikingJelly.
 
-    A NIR runtime is run on every case of CASES that the card which names it does not refuse, in that card's profile;
-    without a card, in every profile.
+    A NIR runtime is run on every case of CASES and SHAPES that the card which names it does not refuse, in that card's
+    profile; without a card, in every profile. With `every` False, on the first case and the first shape only: enough
+    for a simulator that takes seconds to start, beside `spikeport conformance`.
     """
     assert isinstance(runtime, Runtime), f"{runtime!r} has name, route, available() and run()"
     answer = runtime.available()
@@ -84,7 +104,9 @@ def check_runtime(runtime: Runtime) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         if runtime.route == "nir":
-            _check_nir(runtime, Path(folder))
+            _check_nir(runtime, Path(folder), every)
+        elif runtime.route == "loihi":
+            _check_loihi(runtime, Path(folder))
         else:
             _check_onnx(runtime, Path(folder))
 
@@ -97,34 +119,117 @@ def golden_island(neuron: NeuronConfig, profile: str, path: Path, seed: int = 0)
         for parameter in ffn.parameters():
             parameter.copy_(_eighths(rng, *parameter.shape))
     island = Island("island-00", "ffn", ffn, "features")
-    nir.write(path, nir_from_island(island, PROFILES[profile]))
+    write_island(path, nir_from_island(island, PROFILES[profile]), PROFILES[profile])
     return golden(island, _eighths(rng, 64, 16), PROFILES[profile])
+
+
+def shape_graph(shape: str) -> tuple[SpikingGraph, torch.Tensor]:
+    """The graph of one of SHAPES, with dyadic weights, and what enters it."""
+    net = _Shape(shape).eval()
+    (part,) = partition(trace_module(net)).parts
+    return part.graph, net.example_input
+
+
+def golden_graph(graph: SpikingGraph, entering: torch.Tensor, profile: str, path: Path) -> Golden:
+    """Write `graph` to `path` in `profile`; SpikingJelly's golden run of it on `entering`."""
+    write_island(path, nir_from_graph(graph, PROFILES[profile]), PROFILES[profile])
+    run = graph.run(entering, [neuron.name for neuron in read_island(path).neurons])
+    return Golden(entering.numpy(), run.spikes.to(torch.uint8).numpy(), run.output.numpy())
+
+
+class _Shape(torch.nn.Module):
+    """A multi-step module of one of SHAPES; its output is the mean over time."""
+
+    def __init__(self, shape: str):
+        super().__init__()
+        rng, self.shape = np.random.default_rng(0), shape
+        images = shape in ("convolution", "pooling")
+        if images:
+            self.first: torch.nn.Module = layer.Conv2d(2, 4, 3, padding=1)
+            self.second: torch.nn.Module = layer.Conv2d(4, 4, 3, stride=2)
+        else:
+            self.first, self.second = layer.Linear(16, 24), layer.Linear(24, 24)
+        self.skip = layer.Linear(24, 24)
+        self.pool, self.flat = layer.AvgPool2d(2, 2), layer.Flatten()
+        self.last = layer.Linear({"convolution": 16, "pooling": 36}.get(shape, 24), 8)
+        make = nodes.IFNode if shape == "no leak" else lambda: nodes.LIFNode(tau=2.0, decay_input=False)
+        self.fire, self.again = make(), make()
+        functional.set_step_mode(self, "m")
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(_eighths(rng, *parameter.shape))
+        self.example_input = _eighths(rng, *((4, 8, 2, 6, 6) if images else (32, 16)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.shape not in ("convolution", "pooling"):
+            x = x.unsqueeze(0).repeat(4, 1, 1)
+        spikes = self.fire(self.first(x))
+        if self.shape == "pooling":
+            spikes = self.flat(self.pool(spikes))
+        elif self.shape == "convolution":
+            spikes = self.flat(self.again(self.second(spikes)))
+        elif self.shape == "several layers":
+            spikes = self.again(self.second(spikes))
+        elif self.shape == "residual":
+            spikes = spikes + self.again(self.second(spikes)) + self.skip(spikes)
+        mean: torch.Tensor = self.last(spikes).mean(0)
+        return mean
 
 
 def _eighths(rng: np.random.Generator, *shape: int) -> torch.Tensor:
     return torch.from_numpy(rng.integers(-4, 5, shape).astype(np.float32) / 8)
 
 
-def _check_nir(runtime: Runtime, folder: Path) -> None:
+def _check_nir(runtime: Runtime, folder: Path, every: bool) -> None:
     cards = [card for card in list_cards() if card.runtime == runtime.name]
-    profiles = {profile_of(card).name: card for card in cards} or dict.fromkeys(PROFILES)
+    profiles: dict[str, Card | None] = {profile_of(card).name: card for card in cards}
     path = folder / "island.nir"
-    for profile, card in profiles.items():
-        for case, neuron in CASES.items():
-            if card is not None and refusal(neuron, card):
-                continue
-            want = golden_island(neuron, profile, path)
+    for profile, card in (profiles or dict.fromkeys(PROFILES)).items():
+        for case, want in _golden_runs(profile, card, path, every):
             got = runtime.run(path, {"input": want.input})
-            assert got["spikes"].dtype == np.uint8, f"{runtime.name}: spikes are uint8 [time, batch, hidden]"
+            assert got["spikes"].dtype == np.uint8, f"{runtime.name}: spikes are uint8 [steps, batch, neurons]"
+            assert got["spikes"].shape == want.spikes.shape, f"{runtime.name}, {profile}, {case}: shape of the spikes"
             wrong = int((got["spikes"] != want.spikes).sum())
             assert not wrong, f"{runtime.name}, {profile}, {case}: {wrong} of {want.spikes.size} spikes differ"
+            assert got["output"].shape == want.output.shape, f"{runtime.name}, {profile}, {case}: shape of the output"
             error = float(np.abs(got["output"] - want.output).max())
             assert error <= 1e-5, f"{runtime.name}, {profile}, {case}: output off by {error:.1e}"
+    want = golden_island(CASES["hard reset"], profile, path)
     good = {"input": want.input}
     _refuses(runtime, path, {"input": want.input * np.float32("nan")}, "values that are not finite")
     _refuses(runtime, path, {"input": want.input[:, :3]}, "an input of another width")
     _refuses(runtime, path, {"x": want.input}, "an input of another name")
     _refuses_bad_files(runtime, path, good)
+
+
+def _check_loihi(runtime: Runtime, folder: Path) -> None:
+    """Two neurons, tau 2, threshold 1 at 4095: currents 1, 3/4, 0.55 and 0 give 4, 2, 1 and 0 spikes in 4 steps."""
+    weight = np.array([[1, 0], [-2, 3]])
+    island = NetIsland(weight, 4094, 2048, 4, np.zeros(1, int), 4095.0, np.full(2, 0.25), np.array([0.0, 1.0]))
+    path = folder / "island.net"
+    write_net(path, island)
+    x = np.array([[1, 0.75], [0.55, 0]], np.float32)
+    got = runtime.run(path, {"input": x})
+    assert got["spikes"].dtype == np.uint8, f"{runtime.name}: spikes are uint8 [time, batch, hidden]"
+    counts = got["spikes"].sum(0)
+    assert counts.tolist() == [[4, 2], [1, 0]], f"{runtime.name} counts {counts.tolist()} spikes, not [[4, 2], [1, 0]]"
+    assert np.array_equal(got["output"], (counts @ weight.T) / 4 + [0, 1]), f"{runtime.name} adds weights exactly"
+    _refuses(runtime, path, {"input": x * np.float32("nan")}, "values that are not finite")
+    _refuses(runtime, path, {"input": x[:, :1]}, "an input of another width")
+    _refuses(runtime, path, {"x": x}, "an input of another name")
+    _refuses_bad_files(runtime, path, {"input": x})
+
+
+def _golden_runs(profile: str, card: Card | None, path: Path, every: bool) -> Iterator[tuple[str, Golden]]:
+    """Case by case: what it is called, and its golden run once the island stands at `path`."""
+    most = None if every else 1
+    allowed = {case: neuron for case, neuron in CASES.items() if card is None or not refusal(neuron, card)}
+    for case, neuron in list(allowed.items())[:most]:
+        yield case, golden_island(neuron, profile, path)
+    graphs = {shape: shape_graph(shape) for shape in list(SHAPES)[:most]}
+    for shape, (graph, entering) in graphs.items():
+        if card is None or not graph_refusal(graph, card):
+            yield shape, golden_graph(graph, entering, profile, path)
 
 
 def _check_onnx(runtime: Runtime, folder: Path) -> None:

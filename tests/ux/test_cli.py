@@ -50,7 +50,7 @@ def test_models_json_lists_exact_counts(capsys: pytest.CaptureFixture[str]) -> N
         ("export spikewfm-nan --target jetson-orin-nano --out {tmp}/b", "did you mean 'spikewfm-nano'"),
         ("export spikewfm-nano --target jetson-orin-nanoo --out {tmp}/b", "did you mean 'jetson-orin-nano'"),
         ("export spikewfm-nano --target jetson-orin-nano --precision fp8 --out {tmp}/b", "fp8"),
-        ("export spikewfm-nano --target loihi2 --out {tmp}/b", "loihi2"),
+        ("export spikewfm-nano --target cmos45 --out {tmp}/b", "cmos45"),
         ("export spikewfm-nano-ilif --target snntorch --out {tmp}/b", "snntorch"),
         ("export {tmp}/missing --target jetson-orin-nano --out {tmp}/b", "missing"),
         ("export {tmp}/missing.py:make --target jetson-orin-nano --out {tmp}/b", "missing.py"),

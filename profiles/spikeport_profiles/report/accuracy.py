@@ -7,10 +7,18 @@ from typing import Any
 
 from .numbers import decibel_text
 
-_REGIMES = {"R1": "R1, contiguous slots", "R2": "R2, slots 5 ms apart"}
+_REGIMES = {"R1": "R1, contiguous slots", "R2": "R2, slots 5 ms apart", "recorded": "as recorded"}
 _SPLITS = {"in-domain": "training cities", "unseen": "unseen cities"}
-_LABELS = {"last-value": "last value", "wiener": "robust Wiener"}
-_ASIDES = {"wiener": ", a fixed filter that is told the SNR,"}
+_LABELS = {
+    "last-value": "last value", "slot-mean": "slot mean", "wiener": "robust Wiener", "lmmse": "separable LMMSE",
+    "genie": "genie LMMSE (limit)", "ar": "autoregression", "pad": "vector Prony (PAD)", "kalman": "Kalman filter",
+    "wiener-2x1d": "2x1-D Wiener", "wiener-threshold": "delay threshold + Wiener", "lstm": "LSTM", "gru": "GRU",
+    "ls": "least squares", "ls-linear": "least squares + interpolation",
+}  # fmt: skip
+_ASIDES = {
+    "wiener": ", a fixed filter that is told the SNR,",
+    "lmmse": ", a linear filter with the training cities' covariance that is told the SNR,",
+}
 EQUAL_DB = 0.05
 """Smaller differences would be printed as 0.0 dB and count as equal."""
 
@@ -18,19 +26,20 @@ EQUAL_DB = 0.05
 def accuracy_section(evaluation: dict[str, Any]) -> dict[str, Any]:
     """Panels in the order of their first curve, each with its curves and findings."""
     facts = {key: evaluation[key] for key in ("task", "model", "metric", "links", "seed", "kind", "data")}
-    return {**facts, "source": _source(evaluation), "panels": panels(evaluation["curves"])}
+    axis = evaluation.get("axis", "SNR")
+    curves = [{**curve, "axis": axis} for curve in evaluation["curves"]]
+    return {**facts, "source": _source(evaluation), "panels": panels(curves)}
 
 
 def panels(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Group curves by regime and split."""
-    places = sorted({(curve["regime"], curve["split"]) for curve in curves})
-    return [
-        _panel(regime, split, [c for c in curves if (c["regime"], c["split"]) == (regime, split)])
-        for regime, split in places
-    ]
+    """Group curves by regime, split and axis (SNR or SINR)."""
+    keys = ("regime", "split", "axis")
+    places = sorted({tuple(str(curve[key]) for key in keys) for curve in curves})
+    return [_panel(place, [c for c in curves if tuple(c[k] for k in keys) == place]) for place in places]
 
 
-def _panel(regime: str, split: str, curves: list[dict[str, Any]]) -> dict[str, Any]:
+def _panel(place: tuple[str, ...], curves: list[dict[str, Any]]) -> dict[str, Any]:
+    regime, split, axis = place
     order = {"model": 0, "deployed": 1, "twin": 2, "baseline": 3, "limit": 4}
     curves = sorted(curves, key=lambda curve: order[curve["role"]])
     for curve in curves:
@@ -40,10 +49,11 @@ def _panel(regime: str, split: str, curves: list[dict[str, Any]]) -> dict[str, A
     return {
         "regime": regime,
         "split": split,
+        "axis": axis,
         "title": f"{_REGIMES.get(regime, regime)}: {_SPLITS.get(split, split)}",
         "curves": curves,
         "versus": versus,
-        "findings": [_sentence(each) for each in versus],
+        "findings": [_sentence(each).replace("SNR", axis) for each in versus],
     }
 
 
@@ -62,6 +72,7 @@ def _versus(model: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         "points": len(pairs),
         "ahead": _where(ahead, grid),
         "behind": _where(behind, grid),
+        "gap": _span([mine[0] - theirs[0] for _, mine, theirs in pairs]) if pairs else None,
     }
 
 
@@ -74,6 +85,10 @@ def _sentence(versus: dict[str, Any]) -> str:
     name = other if versus["role"] in ("deployed", "twin") else f"{other[0].upper()}{other[1:]}"
     if not versus["points"]:
         return f"{name} and {us} were not evaluated at a common SNR."
+    if versus["role"] == "limit" and versus["ahead"]:
+        return (
+            f"{us} stands {versus['gap']} above the limit, a {other.removesuffix(' (limit)')} that is told every path."
+        )
     if not versus["ahead"] and not versus["behind"]:
         return f"{name} equals {us} within {EQUAL_DB} dB at every SNR."
     if not versus["ahead"]:
@@ -86,13 +101,17 @@ def _where(pairs: Sequence[tuple[float, Sequence[float], Sequence[float]]], grid
     """`at 15 to 30 dB SNR, by 0.2 to 1.3 dB`, and at how many of those points the intervals overlap."""
     if not pairs:
         return None
-    gaps = [abs(mine[0] - theirs[0]) for _, mine, theirs in pairs]
-    low, high = min(gaps), max(gaps)
-    by = f"{decibel_text(high)} dB" if high - low < EQUAL_DB else f"{decibel_text(low)} to {decibel_text(high)} dB"
+    by = _span([abs(mine[0] - theirs[0]) for _, mine, theirs in pairs])
     place = "every SNR" if len(pairs) == len(grid) else f"{ranges([snr for snr, _, _ in pairs], grid)} SNR"
     overlaps = sum(mine[1] <= theirs[2] and theirs[1] <= mine[2] for _, mine, theirs in pairs)
     doubt = f" (95 % intervals overlap at {overlaps} of {len(pairs)} points)" if overlaps else ""
     return f"at {place}, by {by}{doubt}"
+
+
+def _span(gaps: list[float]) -> str:
+    """`0.2 to 1.3 dB`, or one value where they are all alike."""
+    low, high = min(gaps), max(gaps)
+    return f"{decibel_text(high)} dB" if high - low < EQUAL_DB else f"{decibel_text(low)} to {decibel_text(high)} dB"
 
 
 def ranges(points: list[float], grid: list[float]) -> str:
@@ -113,4 +132,8 @@ def snr_text(value: float) -> str:
 
 
 def _source(evaluation: dict[str, Any]) -> str:
-    return f"evaluation.json: {evaluation['links']} links a point, seed {evaluation['seed']}, {evaluation['data']}"
+    first, count = evaluation["seed"], evaluation.get("seeds", 1)
+    seeds = f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1}"
+    parts = [f"evaluation.json: {evaluation['links']} links a point, {seeds}, {evaluation['data']}"]
+    parts += evaluation.get("impairments", [])
+    return "; ".join(parts + [note.rstrip(".") for note in evaluation.get("notes", [])])

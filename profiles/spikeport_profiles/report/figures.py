@@ -83,9 +83,13 @@ def _nmse(name: str, panel: dict[str, Any]) -> Markup:
         for c in panel["curves"]
     )
     first = panel["curves"][0]["snr_db"]
-    text = f"SNR from {snr_text(first[0])} to {snr_text(first[-1])} dB: {ends}. All values in the table below."
+    text = (
+        f"{panel['axis']} from {snr_text(first[0])} to {snr_text(first[-1])} dB: {ends}. All values in the table below."
+    )
     rows = -(-len(panel["curves"]) // 2)
-    return svg_figure(name, f"NMSE over SNR, {panel['title']}", text, 262 + 16 * rows, partial(_draw_nmse, panel))
+    return svg_figure(
+        name, f"NMSE over {panel['axis']}, {panel['title']}", text, 262 + 16 * rows, partial(_draw_nmse, panel)
+    )
 
 
 def _draw_nmse(panel: dict[str, Any], ax: Any, palette: Any) -> None:

@@ -68,12 +68,18 @@ def _accuracy(run: dict[str, Any]) -> list[str]:
         for curve in panel["curves"]
         if curve["role"] == "model"
     ]
+    if not points:
+        return [
+            f"Baselines only, {section['links']} links a point ({section['kind']}): no model is in this evaluation."
+        ]
+    axis = section["panels"][0]["axis"]
     snrs = " or ".join(dict.fromkeys(snr_text(snr) for (snr, _), _ in points))
     values = "; ".join(f"{decibel_text(nmse)} dB in {place}" for (_, nmse), place in points)
     return [
-        f"NMSE at {snrs} dB SNR: {values} ({section['kind']}, {section['links']} links a point).",
+        f"NMSE at {snrs} dB {axis}: {values} ({section['kind']}, {section['links']} links a point).",
         *_duel(section, "ahead", "Robust Wiener, a fixed filter that is told the SNR, beats the network"),
         *_duel(section, "behind", "The network beats robust Wiener"),
+        *_to_limit(section),
     ]
 
 
@@ -86,6 +92,17 @@ def _duel(section: dict[str, Any], side: str, lead: str) -> list[str]:
         if versus["method"] == "wiener" and versus[side]
     ]
     return [f"{lead} {'; '.join(wins)}."] if wins else []
+
+
+def _to_limit(section: dict[str, Any]) -> list[str]:
+    """How far the model stands above the limit, in one sentence over all panels."""
+    gaps = [
+        f"{versus['gap']} in {_place(panel)}"
+        for panel in section["panels"]
+        for versus in panel["versus"]
+        if versus["role"] == "limit" and versus["gap"]
+    ]
+    return [f"Above the limit (genie LMMSE, told every path): {'; '.join(gaps)}."] if gaps else []
 
 
 def _place(panel: dict[str, Any]) -> str:

@@ -23,6 +23,11 @@ _STYLES: dict[str, tuple[tuple[Any, str], ...]] = {
     "baseline": _BASELINE_STYLES,
     "limit": _LIMIT_STYLES,
 }
+_THIN: dict[str, Any] = {"linewidth": 1.3, "markersize": 5, "zorder": 2}
+_WEIGHTS: dict[str, dict[str, Any]] = {
+    "model": {"linewidth": 2.2, "markersize": 5.5, "zorder": 3},
+    "deployed": {"linewidth": 1.0, "markersize": 10, "zorder": 4},  # a ring: it lies on the model's curve, as it should
+}
 Interval = dict[str, Any] | None
 
 
@@ -35,17 +40,21 @@ def nmse_plot(ax: Axes, panel: dict[str, Any], palette: Palette) -> None:
         seen[role] += 1
         styles = _STYLES[role]
         dash, marker = styles[number % len(styles)]
-        colour = palette.model if role == "model" and number == 0 else next(colours)
+        own = {"limit": palette.ink} | ({"model": palette.model} if number == 0 else {})
+        colour = own.get(role) or next(colours)
         ax.fill_between(curve["snr_db"], curve["low_db"], curve["high_db"], color=colour, alpha=0.18, linewidth=0)
         ax.plot(
             curve["snr_db"], curve["nmse_db"], linestyle=dash, marker=marker, color=colour, label=curve["label"],
-            linewidth=2.2 if role == "model" else 1.3, markersize=5.5 if role == "model" else 5,
-            markerfacecolor=colour if role == "model" else palette.paper, zorder=3 if role == "model" else 2,
+            **_WEIGHTS.get(role, _THIN), markerfacecolor={"model": colour, "deployed": "none"}.get(role, palette.paper),
         )  # fmt: skip
     points = sorted({snr for curve in panel["curves"] for snr in curve["snr_db"]})
     if len(points) > 1:
         ax.xaxis.set_major_locator(MultipleLocator(max(10.0, (points[-1] - points[0]) / 6)))
-    ax.set_xlabel("SNR (dB)")
+    for curve in (c for c in panel["curves"] if c["role"] == "limit"):
+        low = ax.get_ylim()[0]
+        ax.fill_between(curve["snr_db"], curve["nmse_db"], low, color=palette.line, alpha=0.5, linewidth=0, zorder=0)
+        ax.set_ylim(bottom=low)
+    ax.set_xlabel(f"{panel.get('axis', 'SNR')} (dB)")
     ax.set_ylabel("NMSE (dB), lower is better")
     ax.grid(True)
 

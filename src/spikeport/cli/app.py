@@ -20,13 +20,15 @@ COMMANDS = {
     "models": ("models:app", "List the model presets, or show one."),
     "targets": ("targets:app", "List the targets, or show one card."),
     "recipes": ("recipes:recipes", "List the training recipes."),
-    "data": ("data:app", "Make or inspect ray-traced path sets."),
+    "data": ("data:app", "Make or inspect stores of channel data."),
     "train": ("train:train", "Run a training recipe."),
     "evaluate": ("evaluate:evaluate", "NMSE over SNR beside the baselines."),
     "plan": ("plan:plan", "Say what each part of a model becomes on a target."),
     "export": ("export:export", "Write a bundle for a target, and run it."),
     "check": ("check:check", "Verify a bundle's hashes, then its parity again."),
+    "conformance": ("conformance:conformance", "Simulators against SpikingJelly, spike by spike."),
     "profile": ("profile:profile", "Spikes, operations, energy and latency per target."),
+    "env": ("env:app", "Make, list or remove the environments of simulators."),
     "report": ("report:report", "One HTML page over run folders."),
 }
 

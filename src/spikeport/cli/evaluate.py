@@ -18,9 +18,14 @@ def evaluate(
     task: str = "channel-prediction",
     snr: Annotated[str, Parameter(allow_leading_hyphen=True)] = "-10:30:5",
     compare: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    islands: str | None = None,
+    baselines: str = "",
+    sinr: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    impairments: str = "",
     data: Path | None = None,
     links: int = 500,
     seed: int = 0,
+    seeds: int = 1,
     common: Common = DEFAULTS,
 ) -> None:
     """NMSE over SNR against clean truth, in seen and unseen cities and both slot spacings, beside the baselines.
@@ -28,31 +33,59 @@ def evaluate(
     Parameters
     ----------
     model
-        Preset, checkpoint folder, or file.py:factory.
+        Preset, checkpoint folder, file.py:factory, or a bundle: then the artefact is run as it would be there.
+        `baselines`: the baselines alone.
     out
         Folder for evaluation.json.
     task
-        channel-prediction.
+        channel-prediction, or channel-estimation (baselines only).
     snr
         low:high:step in dB, or one number.
     compare
-        Another model on the same samples (repeatable).
+        Another model or bundle on the same samples (repeatable).
+    islands
+        Runtime for the islands of NIR bundles (reference is fast); default: their own simulators.
+    baselines
+        all, or names with commas between, beside last-value, wiener, lmmse and genie: slot-mean, ar, pad, kalman,
+        wiener-2x1d, wiener-threshold, lstm, gru.
+    sinr
+        low:high:step in dB in place of --snr: noise and, of the same power, two co-channel users.
+    impairments
+        name=value with commas between: cfo=HZ, phase-noise=LINEWIDTH_HZ, iq=REJECTION_DB, adc=BITS,
+        wifi=FILE or FILE#CAPTURE of measured frames.
     data
-        Folder of path sets; default: the embedded cities.
+        Folder of path sets or of stored channels; default: the embedded cities.
     links
         Test links per point.
     seed
         Seed of links, motion and noise.
+    seeds
+        How many seeds, from --seed on, to pool.
     """
     from spikeport import api
     from spikeport_toolkit.models.load import is_trained
 
     with progress(common) as advance:
         result = api.evaluate(
-            model, out=out, task=task, snr=snr, compare=compare, data=data, links=links, seed=seed, progress=advance
+            model,
+            out=out,
+            task=task,
+            snr=snr,
+            compare=compare,
+            islands=islands,
+            baselines=baselines,
+            sinr=sinr,
+            impairments=impairments,
+            data=data,
+            links=links,
+            seed=seed,
+            seeds=seeds,
+            progress=advance,
         )
     show(result, common)
-    if not is_trained(model):
-        print(f"note: {model} ships no trained weights: these figures are those of random weights", file=sys.stderr)
+    if result.model != api.BASELINES_ALONE and not is_trained(result.model):
+        print(
+            f"note: {result.model} ships no trained weights: these figures are those of random weights", file=sys.stderr
+        )
     if out is not None:
         say(f"\nwrote {out / 'evaluation.json'}; next: spikeport report {out}", common)

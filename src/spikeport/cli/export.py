@@ -15,6 +15,7 @@ def export(
     precision: str | None = None,
     samples: int = 16,
     seed: int = 0,
+    allow_approximate: bool = False,
     common: Common = DEFAULTS,
 ) -> int:
     """Convert a model for a target, run the result beside the reference, and write the bundle.
@@ -33,12 +34,22 @@ def export(
         Real channels for calibration and golden inputs.
     seed
         Seed of those channels.
+    allow_approximate
+        Write the bundle also where the target reproduces spikes only in part; parity is then reported, not gated.
     """
     from spikeport import api
 
     with progress(common) as advance:
         advance(f"export {model} for {target}", 0, 1)
-        bundle = api.export(model, target=target, out=out, precision=precision, samples=samples, seed=seed)
+        bundle = api.export(
+            model,
+            target=target,
+            out=out,
+            precision=precision,
+            samples=samples,
+            seed=seed,
+            allow_approximate=allow_approximate,
+        )
         advance(f"export {model} for {target}", 1, 1)
     show(bundle, common)
     if not bundle.parity:

@@ -18,11 +18,12 @@ def train(
     recipe: str,
     *,
     out: Path | None = None,
+    data: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     max_steps: int | None = None,
     common: Common = DEFAULTS,
 ) -> None:
-    """Run a recipe: pre-training and adaptation on the embedded cities.
+    """Run a recipe: pre-training and adaptation on the embedded cities, or on a store of your own.
 
     Parameters
     ----------
@@ -30,6 +31,8 @@ def train(
         A shipped recipe (`spikeport recipes`) or a TOML file.
     out
         Checkpoint folder to write; default: the recipe's name.
+    data
+        Store to train on (`spikeport data make`); default: the embedded cities.
     resume
         Go on with a killed run, to the same weights.
     max_steps
@@ -42,7 +45,7 @@ def train(
         def tell(state: Progress) -> None:
             show("train", state.step, state.steps)
 
-        folder = api.train(recipe, out=out, resume=resume, max_steps=max_steps, progress=tell)
+        folder = api.train(recipe, out=out, data=data, resume=resume, max_steps=max_steps, progress=tell)
     if common.json:
         print(json.dumps({"checkpoint": str(folder)}))
     say(f"wrote {folder}; next: spikeport evaluate {folder} --out {folder}-run", common)
