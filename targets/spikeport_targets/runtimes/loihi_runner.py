@@ -232,20 +232,27 @@ def _nir_file() -> Any:
 
 
 def main() -> int:
-    """Run every island of the bundle that this file stands in; exit code 1 where anything differs."""
+    """Run every island of the bundle that this file stands in; exit code 1 where anything differs, 2 on error."""
     parser = argparse.ArgumentParser(description="Run the islands of this bundle on their golden input.")
     parser.add_argument("--bundle", type=Path, default=Path(__file__).parent)
     folder = parser.parse_args().bundle
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    failed = 0
-    for entry in manifest["hybrid"]["islands"]:
-        with np.load(folder / entry["golden"], allow_pickle=False) as golden:
-            got = run_island(read_island(folder / entry["file"]), golden["input"])
-            wrong = {name: int((got[name] != golden[name]).sum()) for name in GOLDEN[1:]}
-        failed += any(wrong.values())
-        print(f"{'FAIL' if any(wrong.values()) else 'ok  '} {entry['path']}: differing values {wrong}")
-    return int(failed > 0)
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        held = [_holds(folder, entry) for entry in manifest["hybrid"]["islands"]]
+    except (IslandError, OSError, KeyError, ValueError, TypeError) as error:
+        print(f"error: {type(error).__name__}: {error}; export the model again", file=sys.stderr)
+        return 2
+    return int(not all(held))
+
+
+def _holds(folder: Path, entry: dict[str, Any]) -> bool:
+    with np.load(folder / entry["golden"], allow_pickle=False) as golden:
+        got = run_island(read_island(folder / entry["file"]), golden["input"])
+        wrong = {name: int((got[name] != golden[name]).sum()) for name in GOLDEN[1:]}
+    print(f"{'FAIL' if any(wrong.values()) else 'ok  '} {entry['path']}: differing values {wrong}")
+    return not any(wrong.values())
 
 
 if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # a bundle stays as it was written
     sys.exit(main())
