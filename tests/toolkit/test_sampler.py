@@ -86,6 +86,21 @@ def test_snr_scale_and_target_are_as_stated() -> None:
     assert np.allclose(channel_from_patches(batch.target_patches(), 4, 4) * batch.scale, batch.target, atol=1e-9)
 
 
+def test_users_move_at_the_speeds_of_their_path_set() -> None:
+    paths = replace(random_paths(users=40), speed_m_s=(20.0, 30.0))
+    batch = draw(
+        paths.select(np.arange(30)),
+        np.arange(20),
+        GridConfig(slots=4, antennas=4, blocks=4),
+        "R2",
+        10.0,
+        np.random.default_rng(0),
+    )
+    speed = np.linalg.norm(batch.geometry.velocity, axis=1)
+    assert ((speed >= 20) & (speed <= 30)).all()
+    assert np.ptp(speed) > 5
+
+
 def test_the_same_seed_gives_the_same_batch() -> None:
     links = embedded_split("unseen")
     first, second = (draw(links, np.arange(4), NANO, "R2", (-10.0, 25.0), np.random.default_rng(5)) for _ in range(2))

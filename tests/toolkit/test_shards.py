@@ -59,6 +59,7 @@ def test_what_is_made_is_read_bit_for_bit(tmp_path: Path) -> None:
     assert store.speed_m_s == (1.0, 30.0)
     for got, given in zip(store.sets(), [s for items in SETS.values() for s in items], strict=True):
         same(got, given)
+        assert got.speed_m_s == (1.0, 30.0)
 
 
 def test_any_links_come_in_the_order_asked_for(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.sampler import SPEED_M_S, embedded_split
-from ..data.schema import PathSet
+from ..data.sampler import embedded_split
+from ..data.schema import SPEED_M_S, PathSet
 from ..data.synthesis import path_factors
 from .separable import separable_lmmse
 from .wiener import prior_times, speed_covariance

@@ -112,7 +112,7 @@ def _path_set(raw: Raw, scenario: _Scenario, most: int, city: str, station: int)
         made = PathSet(
             a=(gain * np.exp(2j * np.pi * np.mod(turns, 1))).astype(np.complex64),
             tau=tau,
-            **{key: np.deg2rad(strongest(key)).astype(np.float32) for key in _ANGLES},
+            **{key: np.deg2rad(strongest(key)).astype(np.float32) for key in _ANGLES},  # type: ignore[arg-type]
             n_paths=n_paths.astype(np.int16),
             los=np.where(n_paths == 0, -1, (valid & (raw["los"] == 1)).any(1)).astype(np.int8),
             ue=raw["ue"].astype(np.float32),

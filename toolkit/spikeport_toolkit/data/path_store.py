@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spikeport_errors import InputError, UsageError, unknown_name
 
 from ..files import read_json
-from .schema import PATH_FIELDS, PathSet
+from .schema import PATH_FIELDS, SPEED_M_S, PathSet
 from .shards import Shard, file_hash, open_shard, shard_of
 from .store import HOLD_OUT, SPLITS, UNSEEN_CITIES, load_embedded, load_paths
 
@@ -32,7 +32,7 @@ class PathStore:
     shards: tuple[Shard, ...]
     unseen_cities: frozenset[str] = frozenset(UNSEEN_CITIES)
     """Cities that training never sees."""
-    speed_m_s: tuple[float, float] = (0.1, 5.0)
+    speed_m_s: tuple[float, float] = SPEED_M_S
     """Range of user speeds that the recipe states, for the sampler."""
     rows: NDArray[np.int64] | None = None
     """Numbers of the chosen links among all links of the shards; None: all."""
@@ -125,6 +125,7 @@ class PathStore:
             carrier_hz=carriers[0],
             city="+".join(dict.fromkeys(str(item["city"]) for item in sets)),
             station=int(sets[0]["station"]) if len(sets) == 1 else -1,
+            speed_m_s=self.speed_m_s,
         ).validate()
 
     def sets(self, most: int | None = None) -> Iterator[PathSet]:

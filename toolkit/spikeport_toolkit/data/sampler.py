@@ -18,7 +18,7 @@ from .channel_set import ChannelSet
 from .impairments import Impairment, Interference, WifiNoise, awgn, impair, scrambled
 from .patches import Channel, Patches, patches_from_channel, rms
 from .path_store import open_store
-from .schema import PATH_FIELDS, PathSet
+from .schema import PATH_FIELDS, SPEED_M_S, PathSet
 from .store import HOLD_OUT, SPLITS, TRAIN_CITIES, UNSEEN_CITIES, load_embedded
 from .synthesis import channels
 
@@ -26,7 +26,6 @@ SUBCARRIER_SPACING_HZ = 30e3
 SYMBOL_S = 1 / 28e3
 CARRIER_BLOCKS = 51
 """Resource blocks of the 20 MHz carrier; a smaller grid is a window of it."""
-SPEED_M_S = (0.1, 5.0)
 
 Regime = Literal["R1", "R2"]
 SLOT_START_S: dict[str, float] = {"R1": SYMBOLS_PER_SLOT * SYMBOL_S, "R2": 5e-3}
@@ -142,9 +141,11 @@ def window_frequencies(grid: GridConfig, first_block: int) -> NDArray[np.float64
     return np.asarray((first + np.arange(grid.subcarriers)) * SUBCARRIER_SPACING_HZ, np.float64)
 
 
-def random_velocity(rng: np.random.Generator, batch: int) -> NDArray[np.float64]:
-    """Horizontal velocities `[batch, 3]` m/s: speed U(0.1, 5), heading U(0, 2 pi)."""
-    speed, heading = rng.uniform(*SPEED_M_S, batch), rng.uniform(0, 2 * np.pi, batch)
+def random_velocity(
+    rng: np.random.Generator, batch: int, speed_m_s: tuple[float, float] = SPEED_M_S
+) -> NDArray[np.float64]:
+    """Horizontal velocities `[batch, 3]` m/s: speed U(`speed_m_s`), heading U(0, 2 pi)."""
+    speed, heading = rng.uniform(*speed_m_s, batch), rng.uniform(0, 2 * np.pi, batch)
     return np.stack((speed * np.cos(heading), speed * np.sin(heading), np.zeros(batch)), -1)
 
 
@@ -186,11 +187,12 @@ def move(
         first_block = int(rng.integers(0, CARRIER_BLOCKS - grid.blocks + 1))
     times = symbol_times(grid, regime)
     frequencies = window_frequencies(grid, first_block)
-    geometry = Geometry(links, users, random_velocity(rng, len(users)), frequencies)
-    others = tuple(
-        Geometry(links, _others(users, links, rng), random_velocity(rng, len(users)), frequencies).channels(times)
-        for _ in range(sinr.users if sinr else 0)
-    )
+
+    def moving(who: NDArray[np.intp]) -> Geometry:
+        return Geometry(links, who, random_velocity(rng, len(users), links.speed_m_s), frequencies)
+
+    geometry = moving(users)
+    others = tuple(moving(_others(users, links, rng)).channels(times) for _ in range(sinr.users if sinr else 0))
     clean = geometry.channels(times)
     nothing = clean[:, :0]
     return Batch(clean, nothing, times, np.zeros(len(users)), links.carrier_hz, geometry=geometry, interferers=others)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from spikeport_errors import InputError
 
-__all__ = ["PATH_FIELDS", "PathSet"]
+__all__ = ["PATH_FIELDS", "SPEED_M_S", "PathSet"]
 
+SPEED_M_S = (0.1, 5.0)
+"""Speeds of users where nothing else is said: the paper's."""
 PATH_FIELDS = ("a", "tau", "theta_t", "phi_t", "theta_r", "phi_r")
 _LINK_FIELDS = {"n_paths": (), "los": (), "ue": (3,)}
 
@@ -50,6 +52,8 @@ class PathSet:
     carrier_hz: float
     city: str
     station: int
+    speed_m_s: tuple[float, float] = SPEED_M_S
+    """Range of the users' speeds, m/s: the sampler draws from it."""
 
     @property
     def links(self) -> int:
@@ -91,7 +95,7 @@ class PathSet:
     def select(self, users: NDArray[np.intp]) -> PathSet:
         """The same set with only the links `users` (indices into U), in that order."""
         links = {k: getattr(self, k)[users] for k in (*PATH_FIELDS, *_LINK_FIELDS)}
-        return PathSet(**links, bs=self.bs, carrier_hz=self.carrier_hz, city=self.city, station=self.station)
+        return replace(self, **links)
 
     def summary(self) -> str:
         """One line: where, at which carrier, how many links, line-of-sight share, paths a link, median gain."""

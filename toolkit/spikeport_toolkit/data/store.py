@@ -119,8 +119,8 @@ def _split(arrays: dict[str, NDArray[Any]]) -> list[PathSet]:
             padded[k][mask] = arrays[k][paths]
         sets.append(
             PathSet(
-                **padded,
-                **{k: arrays[k][links] for k in _LINK_FIELDS},
+                **padded,  # type: ignore[arg-type]
+                **{k: arrays[k][links] for k in _LINK_FIELDS},  # type: ignore[arg-type]
                 bs=arrays["bs"][i],
                 carrier_hz=float(arrays["carrier_hz"][i]),
                 city=str(arrays["city"][i]),
