@@ -132,8 +132,8 @@ def estimate(
     runs what an event-driven chip cannot; without it host energy and total are None there. Raises UsageError for a
     precision, scenario or host that does not fit the card, InputError for a card that is measured or has no costs.
     """
-    if card.klass == "cpu":
-        raise InputError(f"{card.id} is measured with the model itself: name it with `spikeport profile MODEL`")
+    if card.klass == "cpu" or card.limits.get("energy_model"):
+        raise InputError(f"{card.id} runs the model itself: name it with `spikeport profile MODEL`")
     if card.klass == "simulator":
         raise InputError(f"{card.id} is a simulator: it has no energy or latency to estimate; use it with `export`")
     precision, scenario = _precision(card, precision), _scenario(card, scenario)

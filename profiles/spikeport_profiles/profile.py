@@ -17,6 +17,7 @@ from .calibrate import Run
 from .counts import Trace
 from .estimate import Estimate, estimate
 from .measured import measure
+from .simulated import simulate
 from .trace import trace
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def profile(
     """Trace `model` and its quantised `twin` on `batches` (float patches `[batch, token, value]`), cost both per card.
 
     `precision` and `scenario` apply to the cards that know them, the others use their own; UsageError if none does.
-    `source` says what the inputs are, `host` and `runs` as in `estimate`. A card of class `cpu` is measured.
+    `source` says what the inputs are, `host` and `runs` as in `estimate`. A card of class `cpu` is measured, and a
+    simulator that models energy is run.
     """
     known = {card.id for card in cards}
     stray = next((run for run, _ in runs if run.target not in known), None)
@@ -91,19 +93,23 @@ def profile(
             raise UsageError(f"{what} {asked!r} is known to none of {targets}; `spikeport targets show ID` lists them")
     counts = trace(model, inputs, source=source)
     twin_counts = None if twin is None else trace(twin, inputs, source=source)
+
+    def cost(card: Card, asked: str | None, where: str | None) -> Estimate:
+        if card.klass == "cpu":
+            chosen = asked or str(card.limits["default_precision"])
+            return measure(model, twin, card, np.concatenate(inputs), chosen)
+        if card.limits.get("energy_model"):
+            return simulate(model, card, np.concatenate(inputs))
+        return estimate(
+            counts, card, precision=asked, scenario=where, twin_trace=twin_counts, host=host, runs=runs, name=name
+        )
+
     return Profile(
         model=_described(model, name, trained),
         trace=counts,
         twin=None if twin is None else {"name": twin_name or _name(twin), "trained": twin_trained},
         twin_trace=twin_counts,
-        targets=tuple(
-            measure(model, twin, card, np.concatenate(inputs), p or str(card.limits["default_precision"]))
-            if card.klass == "cpu"
-            else estimate(
-                counts, card, precision=p, scenario=s, twin_trace=twin_counts, host=host, runs=runs, name=name
-            )
-            for card, p, s in zip(cards, precisions, scenarios, strict=True)
-        ),
+        targets=tuple(cost(card, p, s) for card, p, s in zip(cards, precisions, scenarios, strict=True)),
     )
 
 
