@@ -26,7 +26,7 @@ from spikeport_targets.runtime import get_runtime, require
 
 from .estimate import Energy, Estimate
 
-TOKENS = 16
+TOKENS = 64
 """Tokens of each island that are simulated."""
 ENERGY_ERROR, LATENCY_ERROR = 0.12, 0.25
 SOURCE = "SANA-FE 2.2.9, arch/loihi.yaml; error against Loihi as its authors state it (TCAD 44(8), 2025)"
