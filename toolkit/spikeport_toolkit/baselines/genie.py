@@ -13,6 +13,9 @@ from ..data.synthesis import PathFactors, path_factors
 __all__ = ["adjoint_of", "estimate_paths", "genie", "genie_error", "gram_of", "known_paths"]
 
 
+ROUNDING = 1e-13
+"""Power of the rounding of single-precision channels, relative to theirs: noise that is always there."""
+
 def genie(batch: Batch) -> NDArray[np.complex64]:
     """The prediction of someone who knows delays, angles, Doppler shifts and powers of all paths, but not their phases.
 
@@ -54,7 +57,7 @@ def estimate_paths(
     system = amplitude[:, :, None] * gram * amplitude[:, None, :] + np.eye(gram.shape[1])
     gains = amplitude * np.linalg.solve(system, (amplitude * projected)[..., None])[..., 0]
     space = (wanted.space * gains[:, None]).transpose(0, 2, 1)[..., None] * wanted.frequency[:, :, None]
-    flat = wanted.time @ space.reshape(*gains.shape, -1).astype(np.complex64)
+    flat = wanted.time.astype(np.complex128) @ space.reshape(*gains.shape, -1)
     return np.asarray(flat.reshape(len(gains), -1, wanted.space.shape[1], wanted.frequency.shape[2]), np.complex64)
 
 
@@ -97,7 +100,8 @@ def _whitened(batch: Batch, factors: PathFactors) -> tuple[NDArray[np.complex128
     """A^H R^-1 y `[batch, path]` and A^H R^-1 A `[batch, path, path]`."""
     assert batch.unimpaired is not None
     assert batch.noise_power is not None
-    noise = batch.noise_power[:, None]
+    rounding = ROUNDING * np.mean(np.abs(batch.unimpaired) ** 2, axis=(1, 2, 3))
+    noise = (batch.noise_power + rounding)[:, None]
     if not batch.interferers:
         return adjoint_of(factors, batch.unimpaired) / noise, gram_of(factors) / noise[..., None]
     projected, grams = [], []
@@ -114,8 +118,10 @@ def _whitened(batch: Batch, factors: PathFactors) -> tuple[NDArray[np.complex128
 
 def adjoint_of(factors: PathFactors, y: NDArray[np.complex64]) -> NDArray[np.complex128]:
     """A^H y `[batch, path]`, one axis after another."""
+    # In double precision: at a high SNR, paths that lie close together magnify every rounding of this product.
     batch, times, antennas, _ = y.shape
-    in_delay = y.reshape(batch, times * antennas, -1) @ factors.frequency.conj().transpose(0, 2, 1)
+    frequency = factors.frequency.astype(np.complex128).conj().transpose(0, 2, 1)
+    in_delay = y.astype(np.complex128).reshape(batch, times * antennas, -1) @ frequency
     in_space = (in_delay.reshape(batch, times, antennas, -1) * factors.space.conj()[:, None]).sum(2)
     return np.asarray((in_space * factors.time.conj()).sum(1), np.complex128)
 
