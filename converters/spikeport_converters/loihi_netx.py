@@ -11,6 +11,7 @@ written as binary slots.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import h5py
@@ -24,7 +25,8 @@ NO_CURRENT_MEMORY = 4096
 def write_net(path: Path, island: NetIsland) -> None:
     """Write `island` to `path` (.net): layer 0 its neurons, layer 1 fc2 onto neurons that only add up."""
     outputs, neurons = island.weight.shape
-    with h5py.File(path, "w") as file:
+    buffer = io.BytesIO()  # HDF5 in memory: libhdf5 crashes where a disk is full
+    with h5py.File(buffer, "w") as file:
         _layer(file, 0, "input", neurons, island.vth, island.dv)
         file["layer/0/weight"], file["layer/0/bias"] = 1, 0
         _layer(file, 1, "dense", outputs, VTH_HIGH, 0)
@@ -32,6 +34,7 @@ def write_net(path: Path, island: NetIsland) -> None:
         file["layer/1/weight"] = island.weight.astype(np.int32)
         for name in ("steps", "offsets", "scale", "decode", "shift"):
             file[f"spikeport/{name}"] = getattr(island, name)
+    path.write_bytes(buffer.getvalue())
 
 
 def _layer(file: h5py.File, index: int, kind: str, size: int, vth: int, dv: int) -> None:

@@ -15,6 +15,7 @@ simulator, also in those whose importer makes an IF leak.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -156,13 +157,15 @@ def lif_node(profile: Profile, neuron: Neuron, size: int | tuple[int, ...]) -> n
 
 def write_island(path: Path, graph: nir.NIRGraph, profile: Profile) -> None:
     """Write `graph` to `path`, without the datasets that readers of `profile` do not know."""
-    nir.write(str(path), graph)
+    buffer = io.BytesIO()  # HDF5 in memory: libhdf5 crashes where a disk is full
+    nir.write(buffer, graph)
     if profile.omits:
-        with h5py.File(path, "r+") as file:
+        with h5py.File(buffer, "r+") as file:
             for node in file["node/nodes"].values():
                 for name in profile.omits:
                     if name in node:
                         del node[name]
+    path.write_bytes(buffer.getvalue())
 
 
 def slot_node(profile: Profile, neuron: Neuron, stairs: Staircase, size: int) -> nir.LIF:

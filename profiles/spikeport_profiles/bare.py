@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from math import isfinite
+from numbers import Integral, Real
 
 from spikeport_errors import InputError
+
+MOST = 1e30
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,11 @@ class Counts:
             if value is None and field.name == "latency_s":
                 continue
             least = 1 if field.name in ("cores", "chips", "steps") else 0
-            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < least:
-                raise InputError(f"Counts: {field.name} is {value!r}; give a finite number of at least {least}")
+            whole = field.name in ("cores", "chips")
+            number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+            if not number or not least <= value <= MOST:
+                kind = "a whole number" if whole else "a number"
+                raise InputError(f"Counts: {field.name} is {value!r}; give {kind} from {least} to {MOST:g}")
 
     @property
     def spiking(self) -> bool:

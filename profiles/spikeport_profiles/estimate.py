@@ -22,6 +22,12 @@ from .montecarlo import DRAWS, Draws, quantity
 from .text import si
 from .verdict import break_even, verdict
 
+NEEDED = {
+    "gpu": ("macs", "kernels", "bytes"),
+    "event": ("synops", "neuron_updates"),
+    "convention": ("macs", "synops"),
+}
+"""Which bare counts a class of target is costed by."""
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
@@ -194,6 +200,10 @@ def _calibrated(runs: Sequence[tuple[Run, Trace]], same: Run | None) -> tuple[st
 
 def _costs(work: Trace | Counts, draws: Draws, precision: str, host: Card | None) -> Costs:
     klass = draws.card.klass
+    if isinstance(work, Counts):
+        needed = NEEDED[klass]
+        if not any(getattr(work, name) for name in needed):
+            raise InputError(f"Counts: {draws.card.id} is costed by {', '.join(needed)}, which are all 0: give them")
     if klass == "gpu":
         return gpu_costs(work if isinstance(work, Counts) else work.layers, draws, precision)
     if klass == "convention":
@@ -206,7 +216,12 @@ def _costs(work: Trace | Counts, draws: Draws, precision: str, host: Card | None
         raise UsageError(f"host {host.id} is of class {host.klass}; give the card of a GPU, such as jetson-orin-nano")
     chip = on_chip(work)
     rest = [layer for layer in work.layers if layer not in chip]
-    return event_costs(work, draws, gpu_costs(rest, Draws(host, _scenario(host, None)), _precision(host, None)))
+    scenario = _scenario(host, None)
+    idle = Draws(host, scenario)
+    power = idle("p_idle_rail")
+    return event_costs(
+        work, draws, gpu_costs(rest, Draws(host, scenario), _precision(host, None)), power, idle.record()
+    )
 
 
 def _precision(card: Card, asked: str | None) -> str:

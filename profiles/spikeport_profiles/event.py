@@ -19,7 +19,7 @@ from math import ceil
 import numpy as np
 
 from spikeport_errors import CardError
-from spikeport_targets.card import Card
+from spikeport_targets.card import Card, Constant
 
 from .bare import Counts
 from .costs import Costs
@@ -92,8 +92,17 @@ def on_chip(trace: Trace) -> list[LayerCounts]:
     return [layer for layer in trace.layers if layer.fed_by or layer.path in sources]
 
 
-def event_costs(work: Trace | Counts, draws: Draws, host: Costs | None = None) -> Costs:
-    """Costs of a trace or of bare counts; `host` is what the rest of the model costs on its host, if one was named."""
+def event_costs(
+    work: Trace | Counts,
+    draws: Draws,
+    host: Costs | None = None,
+    idle: Values | None = None,
+    idle_from: tuple[Constant, ...] = (),
+) -> Costs:
+    """Costs of a trace or of bare counts; `host` is what the rest of the model costs on its host, if one was named.
+
+    `idle` is the power of the host while it waits for the chip, which its energy then holds over the chip's latency.
+    """
     if isinstance(work, Counts):
         parts, chips = [_whole(work)], work.chips
     else:
@@ -119,19 +128,25 @@ def event_costs(work: Trace | Counts, draws: Draws, host: Costs | None = None) -
         system = chips * power * latency * draws.factor("factor_system", SYSTEM_FACTOR, "system energy, time given")
     powered = time + draws.record()
     groups = {"latency": time, "event": operations, "system": powered, "total": operations + powered}
+    away: Values | None = None
     if host is not None:
-        away = tuple(replace(c, name=f"host.{c.name}") for c in host.used())
-        groups = {**groups, "latency": time + away, "host": away, "total": operations + powered + away}
+        away = host.total
+        if idle is not None and latency is not None and away is not None:
+            away = away + idle * latency
+        theirs = tuple(replace(c, name=f"host.{c.name}") for c in (*host.used(), *idle_from))
+        groups = {
+            **groups, "latency": time + theirs, "host": theirs + time, "total": operations + powered + theirs,
+        }  # fmt: skip
     return Costs(
         event=event,
         system=system,
-        host=None if host is None else host.total,
-        total=None if host is None else total(event, system, host.total),
+        host=away,
+        total=None if host is None else total(event, system, away),
         latency=latency if host is None else total(latency, host.latency),
         per_rate=per_rate,
         constants=groups,
         unknown=draws.unknown(),
-        notes=_bare_notes(work) if isinstance(work, Counts) else _notes(parts, chips, work, draws, host),
+        notes=_bare_notes(work) if isinstance(work, Counts) else _notes(parts, chips, work, draws, host, idle),
     )
 
 
@@ -176,7 +191,9 @@ def _bare_notes(counts: Counts) -> tuple[str, ...]:
     return (f"From bare counts: no partition was made, nothing stands for a host or its link; the latency is {time}.",)
 
 
-def _notes(parts: list[Island], chips: int, trace: Trace, draws: Draws, host: Costs | None) -> tuple[str, ...]:
+def _notes(
+    parts: list[Island], chips: int, trace: Trace, draws: Draws, host: Costs | None, idle: Values | None
+) -> tuple[str, ...]:
     cores, per_chip = sum(p.cores for p in parts), draws.card.limits["cores_per_chip"]
     notes = [
         f"Only the {len(parts)} feed-forward islands run on the chip ({cores} of {chips * per_chip} cores, "
@@ -206,4 +223,10 @@ def _notes(parts: list[Island], chips: int, trace: Trace, draws: Draws, host: Co
         notes.append("No host was given: host energy and total are null, and latency is that of the islands alone.")
     else:
         notes.append("The total is composed of chip and host and was never measured: composed, unvalidated.")
+        notes.append(
+            "The host's energy holds its idle power while it waits for the chip."
+            if idle is not None
+            else "The host's idle power is not published: while it waits for the chip it counts as switched off, so "
+            "host and total are lower bounds."
+        )
     return tuple(notes)

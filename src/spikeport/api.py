@@ -25,8 +25,8 @@ from spikeport_targets.card import load_card
 from spikeport_toolkit.data.impairments import Interference, parse_impairments
 from spikeport_toolkit.data.splits import evaluation_splits
 from spikeport_toolkit.files import write_json, write_text
-from spikeport_toolkit.models.checkpoint import trained_cities
-from spikeport_toolkit.models.load import is_trained, load_model, twin_of
+from spikeport_toolkit.models.checkpoint import trained_cities, trained_links
+from spikeport_toolkit.models.load import converting, is_trained, load_model, twin_of
 from spikeport_toolkit.models.presets import preset
 from spikeport_toolkit.tasks import channel_estimation, channel_prediction
 from spikeport_toolkit.training.loop import Progress
@@ -78,7 +78,9 @@ def _silent(what: str, done: int, total: int) -> None:
 def plan(model: str, *, target: str) -> Plan:
     """What each part of MODEL becomes on `target`: kept, rewritten or refused. Nothing is converted."""
     card = load_card(target)
-    return make_plan(load_model(model), None, card)
+    network = load_model(model)
+    with converting(model):
+        return make_plan(network, None, card)
 
 
 def export(
@@ -101,27 +103,28 @@ def export(
     card = load_card(target)
     network = load_model(model)
     chosen = precision or str(card.limits.get("default_precision", "fp32"))
-    if not hasattr(network, "config"):  # a user's own module: what the target cannot run is said before all else
-        make_plan(network, None, card).require(allow_approximate=allow_approximate)
-    example = getattr(network, "example_input", None)
-    own = isinstance(example, torch.Tensor)
-    if isinstance(example, torch.Tensor):
-        patches, truth = example.detach().numpy(), None
-    else:
-        patches, truth = _samples(network, samples, seed)
-    return converter.export(
-        network,
-        card,
-        chosen,
-        out,
-        patches,
-        truth,
-        name=model,
-        trained=is_trained(model),
-        seeds={} if own else {"samples": seed},
-        licences={} if own else {"golden inputs": "ODbL (OpenStreetMap cities) and Apache-2.0 (procedural cities)"},
-        allow_approximate=allow_approximate,
-    )
+    with converting(model):
+        if not hasattr(network, "config"):  # a user's own module: what the target cannot run is said before all else
+            make_plan(network, None, card).require(allow_approximate=allow_approximate)
+        example = getattr(network, "example_input", None)
+        own = isinstance(example, torch.Tensor)
+        if isinstance(example, torch.Tensor):
+            patches, truth = example.detach().numpy(), None
+        else:
+            patches, truth = _samples(network, samples, seed)
+        return converter.export(
+            network,
+            card,
+            chosen,
+            out,
+            patches,
+            truth,
+            name=model,
+            trained=is_trained(model),
+            seeds={} if own else {"samples": seed},
+            licences={} if own else {"golden inputs": "ODbL (OpenStreetMap cities) and Apache-2.0 (procedural cities)"},
+            allow_approximate=allow_approximate,
+        )
 
 
 def check(folder: str | Path) -> CheckReport:
@@ -261,12 +264,13 @@ def evaluate(
     if not 1 <= seeds <= MOST_SEEDS:
         raise UsageError(f"--seeds is {seeds}; 1 to {MOST_SEEDS} are possible")
     hardware, noise = parse_impairments(impairments)
+    models = [model_name_of(name) for name in (model, *compare)]
     common: dict[str, Any] = {
         "snrs_db": _snrs(snr) if sinr is None else _snrs(sinr, "--sinr"),
         "links": links,
         "seed": seed,
         "seeds": seeds,
-        "splits": evaluation_splits(data, trained_cities([model_name_of(name) for name in (model, *compare)])),
+        "splits": evaluation_splits(data, trained_cities(models), trained_links(models)),
         "data": str(data) if data is not None else "embedded cities (ray-traced)",
         "progress": partial(progress, "evaluate"),
     }

@@ -143,7 +143,7 @@ def parse_card(path: Path, data: bytes) -> tuple[dict[str, Any], str]:
     read = _Reader(path)
     try:
         content = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise CardError(f"{path} is not TOML ({error}); correct the line it names") from None
     content = read.only("", content, _TABLES)
     if "target" not in content:

@@ -136,7 +136,7 @@ def environment(name: str) -> Environment:
             return known
         size, seconds = int(marker["megabytes"]), float(marker["seconds"])
         return Environment(name, recipe.summary, recipe.licence, True, folder, marker["python"], size, seconds)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return known
 
 

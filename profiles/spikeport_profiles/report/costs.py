@@ -73,6 +73,8 @@ def _target(target: dict[str, Any]) -> dict[str, Any]:
 def _shown(target: dict[str, Any]) -> list[dict[str, Any]]:
     """The total where it is known; else every known part by itself, since event energy alone would mislead."""
     energy, twin = target["energy"], target["twin"]
+    if target["class"] == "cpu" and not _known(energy["total"]):
+        return []
     known = [part for part in ("event", "system", "host") if _known(energy[part])]
     parts = known if known and not _known(energy["total"]) else ["total"]
     return [{"part": part, "model": energy[part], "twin": twin and twin["energy"][part]} for part in parts]
@@ -86,7 +88,7 @@ def _absent_text(target: dict[str, Any], part: str) -> str:
     if klass == "simulator":
         return "not in the simulator's model"
     if klass == "cpu":
-        return FOREIGN if part != "total" else "no counter could be read"
+        return FOREIGN if part in {"event", "system", "host"} else "no counter could be read"
     if klass == "gpu" and part in {"event", "system"} and _known(energy["total"]):
         return "within the total"
     if klass == "event" and energy["host"] is None and part in {"host", "total"}:

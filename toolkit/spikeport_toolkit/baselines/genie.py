@@ -16,6 +16,7 @@ __all__ = ["adjoint_of", "estimate_paths", "genie", "genie_error", "gram_of", "k
 ROUNDING = 1e-13
 """Power of the rounding of single-precision channels, relative to theirs: noise that is always there."""
 
+
 def genie(batch: Batch) -> NDArray[np.complex64]:
     """The prediction of someone who knows delays, angles, Doppler shifts and powers of all paths, but not their phases.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -133,8 +136,13 @@ def _all_of(one: Callable[[Part], None], todo: Sequence[Part], count: int, *, tr
 
 
 def _start(threads: int | None) -> None:
+    if sys.platform == "linux":  # a worker must not outlive a killed parent
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if threads is not None:
         import_sionna_rt(threads)
+
+
+PR_SET_PDEATHSIG = 1
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -19,6 +20,7 @@ from .store import UNSEEN_CITIES
 
 __all__ = ["SOURCES", "DataRecipe", "data_recipe_names", "load_data_recipe"]
 
+MOST_PARTS = 10_000
 SOURCES = ("raytrace", "deepmimo", "statistical", "measured")
 
 
@@ -78,7 +80,7 @@ def load_data_recipe(name: str, source_folder: Path | None = None) -> DataRecipe
         raise unknown_name("data recipe", name, data_recipe_names(), "or give a .toml file")
     try:
         table = _Table(f"recipe {name}", tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"recipe {name} is not valid TOML: {error}") from None
     source = table.text("source")
     readers = {"raytrace": _raytrace, "deepmimo": _deepmimo, "statistical": _statistical, "measured": _measured}
@@ -99,9 +101,14 @@ def load_data_recipe(name: str, source_folder: Path | None = None) -> DataRecipe
     names = [part.name for part in parts]
     if not names:
         raise InputError(f"recipe {name} names nothing to make: give cities, models, or [[city]] or [[capture]] tables")
-    twice = sorted({n for n in names if names.count(n) > 1})
+    if len(names) > MOST_PARTS:
+        raise InputError(f"recipe {name} names {len(names):,} parts; {MOST_PARTS:,} is the limit: take fewer")
+    twice = sorted(n for n, times in Counter(names).items() if times > 1)
     if twice:
         raise InputError(f"recipe {name} has {twice[0]!r} twice: a name stands for one shard, give each its own")
+    for city in recipe.unseen_cities if re.search(r"^unseen_cities\b", text, re.MULTILINE) else ():
+        if city not in names:
+            raise unknown_name(f"unseen city of recipe {name}", city, names, "name cities that the recipe makes")
     if recipe.pack and not re.fullmatch(r"[\w.-]+\.npz", recipe.pack):
         raise InputError(f"recipe {name}: pack is {recipe.pack!r}, wanted the name of an npz file")
     return recipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,15 +24,17 @@ TRAINED_AT_HZ = 3.5e9
 
 
 def evaluation_splits(
-    folder: str | Path | None, trained: Collection[str] | None
+    folder: str | Path | None, trained: Collection[str] | None, links: Collection[bytes] = ()
 ) -> Mapping[str, PathSet | ChannelSet] | None:
     """What to evaluate on: a folder's links, or the embedded ones of a model trained on cities of its own, or None."""
     if folder is not None:
-        return folder_splits(Path(folder), trained)
-    return None if trained is None else city_splits(load_embedded(), "the embedded cities", trained)
+        return folder_splits(Path(folder), trained, links)
+    return None if trained is None else city_splits(load_embedded(), "the embedded cities", trained, links)
 
 
-def folder_splits(folder: Path, trained: Collection[str] | None = None) -> Mapping[str, PathSet | ChannelSet]:
+def folder_splits(
+    folder: Path, trained: Collection[str] | None = None, links: Collection[bytes] = ()
+) -> Mapping[str, PathSet | ChannelSet]:
     """What a data folder holds, by split: paths as city_splits has them, or else each set of stored channels.
 
     A path set is taken at 3.5 GHz if that is there. Stored channels (`save_channels`, or a store made of them) were
@@ -41,15 +44,19 @@ def folder_splits(folder: Path, trained: Collection[str] | None = None) -> Mappi
     if stored_sets:
         found = [load_channels(file.parent) for file in stored_sets]
         return {f"{item.name} {n}" if n else item.name: item for item, n in _numbered(found)}
-    return city_splits(folder_sets(folder), str(folder), trained)
+    return city_splits(folder_sets(folder), str(folder), trained, links)
 
 
 def city_splits(
-    sets: Sequence[PathSet], name: str = "the data", trained: Collection[str] | None = None
+    sets: Sequence[PathSet],
+    name: str = "the data",
+    trained: Collection[str] | None = None,
+    trained_links: Collection[bytes] = (),
 ) -> dict[str, PathSet]:
     """In-domain and unseen links of any cities, none of which the model was trained on.
 
-    `trained` names the model's training cities (default: those of the shipped checkpoints). A city is a training city
+    `trained` names the model's training cities (default: those of the shipped checkpoints), `trained_links` are the
+    `link_keys` of its training links where it kept them. A city is a training city
     if it has the name of one or shares a link with one, whatever it is called; of those only held-out links are given
     (in-domain). All other cities are unseen. A link that occurs twice, under whatever names, is taken once.
     InputError where nothing is left.
@@ -57,7 +64,7 @@ def city_splits(
     carriers = {item.carrier_hz for item in sets}
     carrier = 3.5e9 if 3.5e9 in carriers else min(carriers)
     names = TRAIN_CITIES if trained is None else trained
-    seen, taken = (set(keys) for keys in (_embedded_links() if trained is None else (frozenset(), frozenset())))
+    seen, taken = (set(keys) for keys in (_embedded_links() if trained is None else (trained_links,) * 2))
     for item in sets:
         if item.city in names and item.carrier_hz == carrier:
             keys, links, held_out = link_keys(item), *_reached(item)
@@ -81,11 +88,11 @@ def city_splits(
 
 
 def link_keys(paths: PathSet) -> list[bytes]:
-    """What tells one link from another, whatever its city is called: station and user position, first delay."""
+    """What tells one link from another, whatever its city is called: 8 bytes of station, user and first delay."""
     valid = np.arange(paths.tau.shape[1]) < paths.n_paths[:, None]
     first = np.where(valid, paths.tau, np.float32(np.inf)).min(axis=1)
     rows = np.column_stack((np.broadcast_to(paths.bs, (paths.links, 3)), paths.ue, first)).astype(np.float32)
-    return [row.tobytes() for row in rows]
+    return [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
 
 
 @cache

@@ -17,7 +17,8 @@ from ..files import atomic_folder, read_json, write_json
 from .config import ModelConfig
 from .spikewfm import ChannelPredictor
 
-CONFIG, WEIGHTS, DATA = "config.json", "model.safetensors", "training_data.json"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+DATA, LINKS = "training_data.json", "training_links.txt"
 
 
 def save_checkpoint(
@@ -86,6 +87,20 @@ def trained_cities(models: Sequence[str]) -> tuple[str, ...] | None:
             raise InputError(f"{file} names no training cities, so nothing can be called unseen: train again")
         found += cities
     return tuple(dict.fromkeys(found))
+
+
+def trained_links(models: Sequence[str]) -> frozenset[bytes]:
+    """`link_keys` of the links that `models` were trained on, as their checkpoints keep them."""
+    found: set[bytes] = set()
+    for file in (Path(model) / LINKS for model in models):
+        if file.is_file():
+            try:
+                found |= {bytes.fromhex(line) for line in file.read_text(encoding="ascii").split()}
+            except ValueError:
+                raise InputError(
+                    f"{file} is no list of link keys, so nothing can be called unseen: train again"
+                ) from None
+    return frozenset(found)
 
 
 def round_to_half(model: nn.Module) -> None:

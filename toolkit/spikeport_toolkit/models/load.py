@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spikeport_errors import InputError, UsageError, unknown_name
+from spikeport_errors import InputError, SpikeportError, UnsupportedError, UsageError, unknown_name
 
 from .checkpoint import CONFIG, load_checkpoint
 from .presets import preset, presets
@@ -102,14 +102,36 @@ def _from_factory(path: Path, factory: str) -> nn.Module:
             built.eval()
     if not isinstance(built, nn.Module):
         raise InputError(f"{path}:{factory} returned {type(built).__name__}, not a torch.nn.Module")
-    for name, value in (*built.named_parameters(), *built.named_buffers()):
-        if value.is_floating_point() and value.dtype != torch.float32:
-            raise InputError(
-                f"{path}:{factory}: {name} is {value.dtype}; return the model in single precision (.float())"
-            )
-        if not torch.isfinite(value).all():
-            raise InputError(f"{path}:{factory}: {name} holds values that are not finite: repair the weights")
+    with _blaming(f"{path}:{factory} gave a module whose weights cannot be read"):
+        for name, value in (*built.named_parameters(), *built.named_buffers()):
+            if value.is_floating_point() and value.dtype != torch.float32:
+                raise InputError(
+                    f"{path}:{factory}: {name} is {value.dtype}; return the model in single precision (.float())"
+                )
+            if not torch.isfinite(value).all():
+                raise InputError(f"{path}:{factory}: {name} holds values that are not finite: repair the weights")
     return built
+
+
+@contextmanager
+def converting(model: str) -> Iterator[None]:
+    """A user's own MODEL (file.py:factory) is converted here: it prints to stderr, and what it raises is one error.
+
+    UnsupportedError for anything that is no error of ours: the module does what no conversion foresees.
+    """
+    if ":" not in model:
+        yield
+        return
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except SpikeportError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UnsupportedError(
+            f"{model} cannot be converted ({type(error).__name__}: {reason}): docs/own-model.md says what a module may hold"
+        ) from error
 
 
 @contextmanager
@@ -117,8 +139,10 @@ def _blaming(what: str) -> Iterator[None]:
     """Whatever the user's own file raises, exits included, is shown as its error, not ours."""
     try:
         yield
+    except SpikeportError:
+        raise
     except (Exception, SystemExit) as error:
-        raise InputError(f"{what}: {type(error).__name__}: {error}") from error
+        raise InputError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +23,8 @@ from ..data.path_store import INDEX, PathStore, open_store
 from ..data.sampler import embedded_split
 from ..data.schema import PathSet
 from ..data.shards import file_hash
-from ..models.checkpoint import round_to_half, save_checkpoint
+from ..data.splits import link_keys
+from ..models.checkpoint import DATA, LINKS, round_to_half, save_checkpoint
 from ..models.neuron import SpikingNeuron
 from ..models.presets import preset
 from ..models.spikewfm import ChannelPredictor
@@ -32,6 +34,7 @@ from .recipe import Recipe, Stage
 from .state import load_state, save_state
 
 LOG_EVERY, SAVE_EVERY = 20, 250
+KEYS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,12 @@ def _links(data: Path | None) -> tuple[PathSet | PathStore, dict[str, str]]:
     chosen = store.select("train", carrier_hz=3.5e9 if 3.5e9 in store.carriers else min(store.carriers))
     facts: dict[str, Any] = {"cities": chosen.cities, "carrier_hz": chosen.carriers[0], "links": chosen.links}
     facts["index_sha256"] = file_hash(data / INDEX) if (data / INDEX).is_file() else None
-    return chosen, {"training_data.json": json.dumps(facts, indent=2) + "\n"}
+    keys = sorted(
+        key.hex()
+        for start in range(0, chosen.links, KEYS_AT_ONCE)
+        for key in link_keys(chosen.take(np.arange(start, min(start + KEYS_AT_ONCE, chosen.links))))
+    )
+    return chosen, {DATA: json.dumps(facts, indent=2) + "\n", LINKS: "\n".join(keys) + "\n"}
 
 
 def _steps(

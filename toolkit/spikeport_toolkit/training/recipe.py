@@ -92,7 +92,7 @@ def load_recipe(name: str) -> Recipe:
         raise unknown_name("recipe", name, recipe_names(), "or give a .toml file")
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"recipe {name} is not valid TOML: {error}") from None
     return _recipe(Path(name).stem, table, text)
 
