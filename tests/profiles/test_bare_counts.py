@@ -66,5 +66,7 @@ def test_counts_that_are_no_counts_are_one_clear_error():
     for bad in ({"synops": -1.0}, {"macs": float("nan")}, {"cores": 0}, {"steps": "4"}, {"latency_s": -1.0}):
         with pytest.raises(InputError, match=next(iter(bad))):
             Counts(**bad)
+    with pytest.raises(InputError, match="synops, neuron_updates"):
+        spikeport.estimate(Counts(macs=1e9), target="loihi2")
     with pytest.raises(UsageError, match="host"):
         spikeport.estimate(PILOTNET, target="loihi2", host="jetson-orin-nano")

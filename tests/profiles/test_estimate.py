@@ -123,6 +123,15 @@ def test_a_host_card_completes_the_bill_and_says_it_is_unvalidated():
     assert any(c.name == "host.t_kernel" for c in found.constants)
 
 
+def test_a_host_that_waits_for_the_chip_draws_its_idle_power():
+    chip, host = load_card("loihi2"), load_card("jetson-orin-nano")
+    found, alone = estimate(spiking(0.1), chip, host=host), estimate(spiking(0.1), chip)
+    assert nominal(found.energy.host) > 6.21 * nominal(alone.latency)
+    assert any("idle power while it waits" in note for note in found.notes)
+    other = estimate(spiking(0.1), chip, host=load_card("jetson-orin-nx"))
+    assert any("lower bounds" in note for note in other.notes)
+
+
 def test_cores_follow_from_the_weights_and_the_neurons():
     (island,) = islands(spiking(0.1), load_card("loihi2"))
     assert (island.cores, island.steps, island.messages) == (1, 50, 1_200)

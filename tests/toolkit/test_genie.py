@@ -118,6 +118,16 @@ def test_no_baseline_and_no_network_beats_it_on_any_point(spoiled: bool) -> None
             assert margins.min() > PHASES_ALONE_DB, f"{curve.method} in {curve.regime} {curve.split}"
 
 
+@pytest.mark.parametrize("regime", ["R1", "R2"])
+def test_it_stays_the_limit_where_the_noise_is_nearly_gone(regime: str) -> None:
+    links = embedded_split("unseen")
+    for snr, at_most in ((60.0, -75.0), (100.0, -100.0)):
+        batch = draw(links, np.arange(0, 1500, 40), GRID, regime, snr, np.random.default_rng(0))
+        error = np.sum(np.abs(genie(batch) - batch.target) ** 2, axis=(1, 2, 3))
+        nmse = np.mean(error / np.sum(np.abs(batch.target) ** 2, axis=(1, 2, 3)))
+        assert 10 * np.log10(nmse) < at_most
+
+
 def test_it_looks_before_the_receivers_hardware() -> None:
     links = embedded_split("train")
     clean, spoiled = (

@@ -152,6 +152,15 @@ def test_a_training_city_under_another_name_is_found_out() -> None:
         city_splits([trained])
 
 
+def test_a_models_own_training_links_are_found_under_any_name() -> None:
+    there = random_paths(40, 3, city="there")
+    trained_links = link_keys(there.select(np.arange(0, 40, 2)))
+    renamed = replace(there, city="elsewhere")
+    splits = city_splits([renamed], trained=("there",), trained_links=trained_links)
+    assert set(splits) == {"in-domain"}, "the place is a training city whatever it is called"
+    assert not set(link_keys(splits["in-domain"])) & set(trained_links)
+
+
 def test_a_model_trained_elsewhere_has_other_unseen_cities() -> None:
     splits = city_splits(CITIES, trained=("proc4", "proc5"))
     assert set(splits["in-domain"].city.split("+")) == {"proc4", "proc5"}

@@ -125,7 +125,7 @@ def converting(model: str) -> Iterator[None]:
     try:
         with redirect_stdout(sys.stderr):
             yield
-    except SpikeportError:
+    except (SpikeportError, OSError, MemoryError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
