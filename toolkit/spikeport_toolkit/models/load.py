@@ -130,7 +130,7 @@ def converting(model: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UnsupportedError(
-            f"{model} cannot be converted ({type(error).__name__}: {reason}): docs/own-model.md says what a module may hold"
+            f"{model} cannot be converted ({type(error).__name__}: {reason}): docs/own-model.md says what may be in it"
         ) from error
 
 
