@@ -28,7 +28,7 @@ TAIL = """
 ## What to conclude
 
 - **On a Jetson spiking never pays.** Folded in time it is one pass with a staircase for an activation: 7 to 10 % dearer
-  than the twin here, by the kernels assumed for that staircase. Take the twin, or the folded model if it predicts better.
+  than the twin here, by the kernels assumed for that staircase. Take the twin, unless the folded model predicts better.
 - **On Loihi it pays below the break-even rate and not above it.** The trained nano fires at {rate:.3f} per neuron and
   step over T = 4 steps; a graded twin needs one pass. A network for such a chip must fire less, or use T = 1.
 - **By the 45 nm convention it looks better than it is**: that table has no memory, no neuron updates and no time.
