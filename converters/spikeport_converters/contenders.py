@@ -43,6 +43,10 @@ def contenders(model: str, compare: Sequence[str] = (), islands: str | None = No
     Raises UsageError where token grids differ, UnsupportedError where there is none.
     """
     found: list[Contender] = []
+    if islands is not None and not any(map(_is_bundle, (model, *compare))):
+        raise UsageError(
+            f"--islands {islands} names the simulator of a bundle's islands, and no model here is a bundle"
+        )
     for name in dict.fromkeys((model, *compare)):
         role = "model" if name == model else "twin"
         if not _is_bundle(name):

@@ -81,6 +81,8 @@ def verify_hashes(folder: Path) -> list[FileFault]:
             faults.append(FileFault(name, "missing"))
         elif (folder / name).is_symlink():
             faults.append(FileFault(name, "a link"))
+        elif not (folder / name).is_file():
+            faults.append(FileFault(name, "no file"))
         elif not isinstance(entry, dict) or _sha256(folder / name) != entry.get("sha256"):
             faults.append(FileFault(name, "changed"))
     return faults + [FileFault(name, "extra") for name in sorted(present - set(listed))]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def test_the_number_of_workers_changes_no_bit(workers: int, tmp_path: Path) -> N
 def test_a_store_and_the_same_links_as_a_path_set_give_the_same_batches(tmp_path: Path) -> None:
     paths = random_paths(30, 5)
     store = open_store(store_at(tmp_path / "store", {"test": [paths]}))
+    paths = replace(paths, speed_m_s=store.speed_m_s)
     for (_, one, _), (_, other, _) in zip(loader(paths, 0).steps(0, 3), loader(store, 1).steps(0, 3), strict=True):
         np.testing.assert_allclose(one.observed, other.observed, atol=1e-5)
 

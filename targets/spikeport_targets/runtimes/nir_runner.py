@@ -406,6 +406,8 @@ def run_island(island: Island, values: Array, simulator: str) -> dict[str, Array
         spikes, output, *measured = module.simulate(island, values)
     except ImportError:
         raise
+    except KeyError as error:
+        raise IslandError(f"{simulator}: the neurons' metadata has no {error}: export the model again") from None
     except Exception as error:  # another package's code on a file that may be hostile
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise IslandError(f"{simulator}: {reason}") from None

@@ -37,7 +37,8 @@ class NirRuntime:
                 raise nir_runner.IslandError(f"{artefact} takes input; got {', '.join(sorted(inputs)) or 'nothing'}")
             return Outputs(self.simulate(island, nir_runner.check_input(island, np.asarray(inputs["input"]))))
         except nir_runner.IslandError as error:
-            raise InputError(str(error)) from None
+            message = str(error)
+            raise InputError(message if str(artefact) in message else f"{artefact}: {message}") from None
 
     def simulate(self, island: nir_runner.Island, values: Array) -> dict[str, Array]:
         """Run a checked island on checked input; IslandError where the simulator cannot."""
