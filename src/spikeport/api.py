@@ -27,7 +27,6 @@ from spikeport_toolkit.data.splits import evaluation_splits
 from spikeport_toolkit.files import write_json, write_text
 from spikeport_toolkit.models.checkpoint import trained_cities, trained_links
 from spikeport_toolkit.models.load import converting, is_trained, load_model, twin_of
-from spikeport_toolkit.models.presets import preset
 from spikeport_toolkit.tasks import channel_estimation, channel_prediction
 from spikeport_toolkit.training.loop import Progress
 from spikeport_toolkit.training.loop import train as run_training
@@ -283,7 +282,7 @@ def evaluate(
         result = channel_prediction.evaluate(
             model if alone else model_name_of(model),
             {rival.name: (rival.role, rival.predict) for rival in rivals},
-            preset("spikewfm-nano").config.grid if alone else rivals[0].grid,
+            model_config("spikewfm-nano", load_model("spikewfm-nano")).grid if alone else rivals[0].grid,
             baselines=[name.strip() for name in baselines.split(",")] if baselines else (),
             sinr=Interference() if sinr is not None else None,
             impairments=hardware,

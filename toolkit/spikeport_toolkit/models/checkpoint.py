@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -14,16 +15,13 @@ from spikeport_errors import InputError
 
 from ..data.store import TRAIN_CITIES
 from ..files import atomic_folder, read_json, write_json
-from .config import ModelConfig
-from .spikewfm import ChannelPredictor
+from .families import build, config_from_json, config_to_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 DATA, LINKS = "training_data.json", "training_links.txt"
 
 
-def save_checkpoint(
-    model: ChannelPredictor, folder: Path, *, half: bool = False, extra: dict[str, str] | None = None
-) -> None:
+def save_checkpoint(model: nn.Module, folder: Path, *, half: bool = False, extra: dict[str, str] | None = None) -> None:
     """Write `model` to `folder` atomically; `extra` maps further file names to their text.
 
     With `half`, weights are stored in half precision; round them with `round_to_half` first, so that
@@ -38,18 +36,18 @@ def save_checkpoint(
         except SafetensorError as error:
             raise InputError(f"{folder} cannot be written ({error}): check the free space") from None
         (temporary / WEIGHTS).chmod(0o644)
-        write_json(temporary / CONFIG, model.config.to_dict())
+        write_json(temporary / CONFIG, config_to_json(cast(Any, model).config))
         for name, text in (extra or {}).items():
             (temporary / name).write_text(text, encoding="utf-8")
 
 
-def load_checkpoint(folder: Path) -> ChannelPredictor:
+def load_checkpoint(folder: Path) -> nn.Module:
     """The model of a checkpoint folder, in eval mode and single precision.
 
     Raises InputError, naming the file, for a missing, truncated or foreign file, a shape that does not fit
     config.json, or a weight that is not finite.
     """
-    model = ChannelPredictor(ModelConfig.from_dict(read_json(folder / CONFIG)))
+    model = build(config_from_json(read_json(folder / CONFIG)))
     path = folder / WEIGHTS
     if not path.is_file():
         raise InputError(f"{path} does not exist; a checkpoint folder holds {CONFIG} and {WEIGHTS}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from types import NoneType
-from typing import Any, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 from spikeport_errors import InputError
 
@@ -33,7 +33,16 @@ LIMITS: dict[str, tuple[float, float]] = {
 """Smallest and largest value of every number of a configuration; the grid's are the rows of the position tables."""
 
 
-class _Config:
+class Config:
+    """Base of every configuration: a frozen dataclass of plain values, checked against LIMITS when made.
+
+    A whole model's configuration has a `name` and says in `family` which model is built from it; `nested` names the
+    fields that are configurations themselves.
+    """
+
+    family: ClassVar[str] = ""
+    nested: ClassVar[Mapping[str, type[Config]]] = {}
+
     def __post_init__(self) -> None:
         """Every value has its field's type and lies within LIMITS."""
         for field in fields(cast(Any, self)):
@@ -49,11 +58,21 @@ class _Config:
             low, high = LIMITS[name]
             raise InputError(f"{type(self).__name__}: {name} is {value!r}, outside {low:g} to {high:g}")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as config.json holds them."""
+        return asdict(cast(Any, self))
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from a plain mapping; an unknown, missing or wrong value is an InputError that names it."""
+        """Inverse of to_dict; an unknown, missing or wrong value is an InputError that names it."""
         if not isinstance(values, Mapping):
             raise InputError(f"{cls.__name__}: {type(values).__name__} where a table of values is wanted")
+        values = dict(values)
+        for key, part in cls.nested.items():
+            if isinstance(values.get(key), Mapping):
+                values[key] = part.from_dict(values[key])
+            elif key in values:
+                raise InputError(f"{cls.__name__}: {key!r} is not a table")
         known = {f.name for f in fields(cast(Any, cls))}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -65,7 +84,7 @@ class _Config:
 
 
 @dataclass(frozen=True)
-class NeuronConfig(_Config):
+class NeuronConfig(Config):
     """The activation of every feed-forward block.
 
     `steps` is T, `levels` is the most spikes a neuron emits per step (D; 1 for binary neurons), `tau` in steps,
@@ -94,7 +113,7 @@ class NeuronConfig(_Config):
 
 
 @dataclass(frozen=True)
-class GridConfig(_Config):
+class GridConfig(Config):
     """The token grid: `slots` x `antennas` x `blocks`; the last `predicted_slots` slots are not observed."""
 
     slots: int
@@ -126,7 +145,7 @@ class GridConfig(_Config):
 
 
 @dataclass(frozen=True)
-class HeadConfig(_Config):
+class HeadConfig(Config):
     """The prediction head: `layers` spiking encoder layers of width `d`."""
 
     d: int
@@ -142,7 +161,7 @@ class HeadConfig(_Config):
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Config):
+class ModelConfig(Config):
     """A SpikeWFM: backbone of `layers` blocks of width `d`, a head, one grid and one neuron for all blocks."""
 
     name: str
@@ -154,6 +173,9 @@ class ModelConfig(_Config):
     neuron: NeuronConfig
     grid: GridConfig
     head: HeadConfig
+
+    family: ClassVar[str] = "spikewfm"
+    nested: ClassVar[Mapping[str, type[Config]]] = {"neuron": NeuronConfig, "grid": GridConfig, "head": HeadConfig}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -170,20 +192,3 @@ class ModelConfig(_Config):
             raise InputError(
                 f"{self.name} would hold {weights:,} weights; {MOST_WEIGHTS:,} is the limit: make it smaller"
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as config.json holds them."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of to_dict."""
-        if not isinstance(values, Mapping):
-            raise InputError(f"ModelConfig: {type(values).__name__} where a table of values is wanted")
-        nested = dict(values)
-        parts: dict[str, type[_Config]] = {"neuron": NeuronConfig, "grid": GridConfig, "head": HeadConfig}
-        for key, part in parts.items():
-            if not isinstance(nested.get(key), Mapping):
-                raise InputError(f"ModelConfig: {key!r} is missing or not a table")
-            nested[key] = part.from_dict(nested[key])
-        return super().from_dict(nested)

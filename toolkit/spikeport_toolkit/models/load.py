@@ -16,8 +16,9 @@ from torch import nn
 from spikeport_errors import InputError, SpikeportError, UnsupportedError, UsageError, unknown_name
 
 from .checkpoint import CONFIG, load_checkpoint
+from .config import ModelConfig
+from .families import build, parameter_counts
 from .presets import preset, presets
-from .spikewfm import ChannelPredictor
 
 SHIPPED = Path(__file__).parent.parent / "checkpoints"
 UNTRAINED_SEED = 0
@@ -39,7 +40,7 @@ def list_models() -> list[ModelInfo]:
     rows = []
     for item in presets().values():
         with torch.device("meta"):
-            backbone, head = ChannelPredictor(item.config).parameter_counts()
+            backbone, head = parameter_counts(build(item.config))
         rows.append(ModelInfo(item.name, backbone, head, is_trained(item.name), item.summary))
     return rows
 
@@ -59,7 +60,7 @@ def load_model(model: str) -> nn.Module:
         if is_trained(model):
             return load_checkpoint(SHIPPED / model)
         with _seeded(UNTRAINED_SEED):
-            return ChannelPredictor(preset(model).config).eval()
+            return build(preset(model).config).eval()
     path, _, factory = model.rpartition(":")
     if path.endswith(".py"):
         return _from_factory(Path(path), factory)
@@ -72,13 +73,12 @@ def load_model(model: str) -> nn.Module:
 
 
 def twin_of(model: str, kind: str) -> str | None:
-    """Name of the preset that is `model` with another neuron kind, or None when MODEL is no preset."""
-    if model not in presets():
+    """Name of the preset that is `model` with another neuron kind, or None when MODEL is no SpikeWFM preset."""
+    if model not in presets() or not isinstance(presets()[model].config, ModelConfig):
         return None
+    sizes = {name: item.config for name, item in presets().items() if isinstance(item.config, ModelConfig)}
     size = next(
-        s
-        for s in sorted(presets(), key=len, reverse=True)
-        if model.startswith(s) and presets()[s].config.neuron.kind == "lif"
+        s for s in sorted(sizes, key=len, reverse=True) if model.startswith(s) and sizes[s].neuron.kind == "lif"
     )
     return f"{size}-{kind}" if f"{size}-{kind}" in presets() else None
 

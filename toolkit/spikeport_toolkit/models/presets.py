@@ -1,4 +1,4 @@
-"""Presets: a size (`spikewfm-nano`) with the default neuron, or a size and a neuron (`spikewfm-nano-relu`)."""
+"""Presets: SpikeWFM's sizes and neurons (`spikewfm-nano-relu`), then one TOML file a preset of the other families."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from spikeport_errors import unknown_name
 
-from .config import GridConfig, HeadConfig, ModelConfig, NeuronConfig
+from .config import Config, GridConfig, HeadConfig, ModelConfig, NeuronConfig
+from .families import FAMILIES
 
 DEFAULT_NEURON = "lif"
 
@@ -21,7 +22,11 @@ class Preset:
 
     name: str
     summary: str
-    config: ModelConfig
+    config: Config
+    keeps: str = ""
+    """What of the original system it keeps."""
+    leaves: str = ""
+    """What of the original it cannot have."""
 
 
 @cache
@@ -34,6 +39,10 @@ def presets() -> dict[str, Preset]:
         for kind in sorted(neurons, key=lambda k: (k != DEFAULT_NEURON, k)):
             name = size if kind == DEFAULT_NEURON else f"{size}-{kind}"
             found[name] = _preset(name, dict(table), dict(neurons[kind]), kind)
+    for name, table in sorted(_tables("systems").items()):
+        texts = {key: table.pop(key, "") for key in ("summary", "keeps", "leaves")}
+        config = FAMILIES[table.pop("family")].config.from_dict({"name": name, **table})
+        found[name] = Preset(name, config=config, **texts)
     return found
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikeport_errors import InputError
 
+from ..data.patches import patches_from_channel, rms
 from .config import PATCH_VALUES, ModelConfig
 from .layers import Block
 
@@ -51,9 +54,13 @@ class SpikeWFM(nn.Module):
         )
         return torch.cat(parts, -1).flatten(0, 2)
 
-    def encode(self, embedded: Tensor) -> Tensor:
-        """Token embeddings `[batch, token, d]` to features of the same shape, after the final norm."""
-        x = self.norm_in(embedded + self.positions())
+    def encode(self, embedded: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Token embeddings `[batch, token, d]` to features of the same shape, after the final norm.
+
+        With `keep` `[batch, token]`, `embedded` holds only these tokens of the grid, in this order.
+        """
+        positions = self.positions()
+        x = self.norm_in(embedded + (positions if keep is None else positions[keep]))
         for block in self.blocks:
             x = block(x)
         return self.norm_out(x)  # type: ignore[no-any-return]
@@ -114,6 +121,10 @@ class ChannelPredictor(nn.Module):
         observed = backbone.embed(patches[:, : grid.observed_tokens])
         hidden = backbone.mask_token.expand(patches.shape[0], grid.tokens - grid.observed_tokens, -1)
         return self.head(backbone.encode(torch.cat((observed, hidden), 1)))  # type: ignore[no-any-return]
+
+    def inputs(self, channel: NDArray[np.complex64]) -> Tensor:
+        """Patches `[batch, token, 336]` of canonical channels `[batch, time, antenna, frequency]`, at RMS 1."""
+        return torch.from_numpy(patches_from_channel(channel / rms(channel)))
 
     def parameter_counts(self) -> tuple[int, int]:
         """Trainable values of the pre-training model (backbone) and of the head."""

@@ -25,6 +25,7 @@ from ..data.schema import PathSet
 from ..data.shards import file_hash
 from ..data.splits import link_keys
 from ..models.checkpoint import DATA, LINKS, round_to_half, save_checkpoint
+from ..models.families import build
 from ..models.neuron import SpikingNeuron
 from ..models.presets import preset
 from ..models.spikewfm import ChannelPredictor
@@ -73,7 +74,8 @@ def train(
     if state_file.exists() and not resume:
         raise InputError(f"{state_file} is the state of an earlier run; add --resume to go on with it, or remove it")
     torch.manual_seed(recipe.seed)
-    model = ChannelPredictor(preset(recipe.model).config)
+    model = build(preset(recipe.model).config)
+    assert isinstance(model, ChannelPredictor)
     stages = [_shortened(stage, max_steps) for stage in recipe.stages]
     links, made_of = _links(data)
     identity = hashlib.sha256(repr((recipe.model, recipe.seed, stages, *made_of.values())).encode()).hexdigest()
