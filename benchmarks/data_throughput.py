@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from spikeport_errors import MissingDependencyError
 from spikeport_toolkit.data.deepmimo import load_deepmimo
@@ -42,7 +43,7 @@ from spikeport_toolkit.data.synthesis import channels
 from spikeport_toolkit.files import write_json
 from spikeport_toolkit.models.presets import preset
 from spikeport_toolkit.models.spikewfm import ChannelPredictor
-from spikeport_toolkit.objectives.prediction import prediction_loss
+from spikeport_toolkit.objectives.prediction import Prediction
 
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"
 NANO, BIG = (preset(f"spikewfm-{size}").config for size in ("nano", "20m"))
@@ -157,10 +158,10 @@ def training_step(loader: Loader) -> tuple[float, float]:
     batches = loader.steps(0, STEPS + 1)
     for _ in range(STEPS + 1):
         start = time.perf_counter()
-        _, batch, _ = next(batches)
+        _, batch, rng = next(batches)
         waiting.append(time.perf_counter() - start)
         optimiser.zero_grad(set_to_none=True)
-        prediction_loss(model, batch).backward()
+        Prediction().loss(model, nn.ModuleDict(), batch, rng).backward()
         optimiser.step()
         whole.append(time.perf_counter() - start)
     return float(np.mean(whole[1:])), float(np.mean(waiting[1:]))

@@ -80,7 +80,10 @@ def genie_error(batch: Batch) -> NDArray[np.float64]:
 def known_paths(known: Geometry, times_s: NDArray[np.float64]) -> PathFactors:
     """The factors of A at `times_s`, as many columns as the link with most paths has."""
     width = int(known.paths.n_paths[known.users].max())
-    f = path_factors(known.paths, known.users, times_s, known.frequencies_hz, known.velocity, align_delays=True)
+    f = path_factors(
+        known.paths, known.users, times_s, known.frequencies_hz, known.velocity,
+        rx=known.rx, tx=known.tx, align_delays=True,
+    )  # fmt: skip
     return PathFactors(f.gain[:, :width], f.time[..., :width], f.space[..., :width], f.frequency[:, :width])
 
 

@@ -34,16 +34,24 @@ SLOT_START_S: dict[str, float] = {"R1": SYMBOLS_PER_SLOT * SYMBOL_S, "R2": 5e-3}
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """What made a batch of channels, for a genie: links `users` of `paths`, their motion, the frequencies in Hz."""
+    """What made a batch of channels, for a genie: links `users` of `paths`, their motion, the frequencies in Hz.
+
+    `rx` and `tx` are the antennas of the two linear arrays; the benchmark's have two each.
+    """
 
     paths: PathSet
     users: NDArray[np.intp]
     velocity: NDArray[np.float64]
     frequencies_hz: NDArray[np.float64]
+    rx: int = 2
+    tx: int = 2
 
     def channels(self, times_s: NDArray[np.float64], *, align_delays: bool = True) -> Channel:
         """Their channels at `times_s`, `[batch, time, antenna, frequency]`."""
-        return channels(self.paths, self.users, times_s, self.frequencies_hz, self.velocity, align_delays=align_delays)
+        return channels(
+            self.paths, self.users, times_s, self.frequencies_hz, self.velocity,
+            rx=self.rx, tx=self.tx, align_delays=align_delays,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
