@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from spikeport_errors import InputError, unknown_name
 
 from .config import Config, ModelConfig
+from .encoder import encoder_model
+from .encoder_config import EncoderConfig
+from .lwm import LWM
+from .lwm_config import LWMConfig
+from .mlp import MLP, MLPConfig
 from .spikewfm import ChannelPredictor
+from .towers import TwoTowerConfig, TwoTowers
 
 
 class FoundationModel(Protocol):
@@ -39,7 +45,16 @@ class Family:
     build: Callable[[Any], nn.Module]
 
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (Family("spikewfm", ModelConfig, ChannelPredictor),)}
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("spikewfm", ModelConfig, ChannelPredictor),
+        Family("lwm", LWMConfig, LWM),
+        Family("encoder", EncoderConfig, encoder_model),
+        Family("two-tower", TwoTowerConfig, TwoTowers),
+        Family("mlp", MLPConfig, MLP),
+    )
+}
 
 
 def build(config: Config) -> nn.Module:

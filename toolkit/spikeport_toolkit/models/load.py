@@ -36,13 +36,16 @@ class ModelInfo:
 
 
 def list_models() -> list[ModelInfo]:
-    """Every preset with its exact parameter counts; no weights are made for it."""
-    rows = []
-    for item in presets().values():
-        with torch.device("meta"):
-            backbone, head = parameter_counts(build(item.config))
-        rows.append(ModelInfo(item.name, backbone, head, is_trained(item.name), item.summary))
-    return rows
+    """Every preset with its exact parameter counts."""
+    return [model_info(name) for name in presets()]
+
+
+def model_info(name: str) -> ModelInfo:
+    """The line of the preset called `name`; no weights are made for it."""
+    item = preset(name)
+    with torch.device("meta"):
+        backbone, head = parameter_counts(build(item.config))
+    return ModelInfo(name, backbone, head, is_trained(name), item.summary)
 
 
 def is_trained(model: str) -> bool:
@@ -78,7 +81,12 @@ def twin_of(model: str, kind: str) -> str | None:
         return None
     sizes = {name: item.config for name, item in presets().items() if isinstance(item.config, ModelConfig)}
     size = next(
-        s for s in sorted(sizes, key=len, reverse=True) if model.startswith(s) and sizes[s].neuron.kind == "lif"
+        (
+            s
+            for s in sorted(sizes, key=len, reverse=True)
+            if model.startswith(s) and sizes[s].neuron.kind == "lif" and sizes[s].time_axis == "direct"
+        ),
+        None,
     )
     return f"{size}-{kind}" if f"{size}-{kind}" in presets() else None
 

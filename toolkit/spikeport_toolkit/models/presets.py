@@ -41,6 +41,8 @@ def presets() -> dict[str, Preset]:
             found[name] = _preset(name, dict(table), dict(neurons[kind]), kind)
     for name, table in sorted(_tables("systems").items()):
         texts = {key: table.pop(key, "") for key in ("summary", "keeps", "leaves")}
+        if table.get("neuron", {}).pop("soft_reset", False):
+            table["neuron"]["v_reset"] = None
         config = FAMILIES[table.pop("family")].config.from_dict({"name": name, **table})
         found[name] = Preset(name, config=config, **texts)
     return found
@@ -56,6 +58,8 @@ def preset(name: str) -> Preset:
 def _preset(name: str, size: dict[str, Any], neuron: dict[str, Any], kind: str) -> Preset:
     summary = f"{size.pop('summary')}; {neuron.pop('summary')}"
     size["norm"] = neuron.pop("norm", size["norm"])
+    size["time_axis"] = neuron.pop("time_axis", "direct")
+    kind = neuron.pop("kind", kind)
     if neuron.pop("soft_reset", False):
         neuron["v_reset"] = None
     return Preset(
