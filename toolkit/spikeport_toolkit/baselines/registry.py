@@ -22,6 +22,7 @@ from .recurrent import recurrent
 from .slot_mean import slot_mean
 from .wiener import wiener
 from .wiener_2x1d import wiener_2x1d
+from .wiener_mixture import wiener_mixture
 from .wiener_threshold import wiener_threshold
 
 __all__ = ["BASELINES", "DEFAULT", "Baseline", "baselines_of"]
@@ -71,6 +72,7 @@ BASELINES: dict[str, Baseline] = {
             "wiener-threshold", "delay-domain threshold, then Wiener over time", partial(_carrier, wiener_threshold)
         ),
         Baseline("wiener", "robust Wiener: fixed prior, told the SNR", partial(_prior, wiener)),
+        Baseline("wiener-mixture", "mixture of Wiener filters, told neither SNR nor speed", wiener_mixture),
         Baseline("lmmse", "separable LMMSE, covariance of the training cities", partial(_prior, lmmse)),
         Baseline("lstm", "LSTM over half slots, trained on the training cities", partial(recurrent, "lstm")),
         Baseline("gru", "GRU over half slots, trained on the training cities", partial(recurrent, "gru")),

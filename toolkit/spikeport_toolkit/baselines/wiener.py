@@ -12,7 +12,6 @@ from .separable import separable_lmmse
 __all__ = ["delay_covariance", "prior_times", "speed_covariance", "wiener"]
 
 _SPEED_OF_LIGHT = 299_792_458.0
-_ANGLES, _SPEEDS = 256, 64
 
 
 def wiener(
@@ -56,12 +55,15 @@ def speed_covariance(
 ) -> NDArray[np.float64]:
     """R_t[i, j] = mean over v ~ U(`speeds`) m/s of J0(2 pi v fc/c (t_i - t_j)): Jakes' model, arrivals from all around.
 
-    J0(x) = mean over theta of cos(x sin theta), by the midpoint rule (exact to double precision for x < 250).
+    J0(x) = mean over theta of cos(x sin theta), by the midpoint rule, and Gauss's over v: the rules have as many nodes as
+    make both exact to double precision for the largest x.
     """
     lags, where = np.unique(np.round(np.abs(times_s[:, None] - times_s), 12), return_inverse=True)
-    theta = np.pi * (np.arange(_ANGLES) + 0.5) / _ANGLES
-    nodes, weights = np.polynomial.legendre.leggauss(_SPEEDS)
     low, high = speeds
+    turn = 2 * np.pi * carrier_hz / _SPEED_OF_LIGHT * (lags.max() if len(lags) else 0.0)
+    angles = 32 + int(turn * high)
+    theta = np.pi * (np.arange(angles) + 0.5) / angles
+    nodes, weights = np.polynomial.legendre.leggauss(16 + int(turn * (high - low)))
     speed = (high + low) / 2 + (high - low) / 2 * nodes
     shifts = 2 * np.pi * carrier_hz / _SPEED_OF_LIGHT * speed[:, None] * np.sin(theta)
     bessel = np.cos(lags[:, None, None] * shifts).mean(-1)

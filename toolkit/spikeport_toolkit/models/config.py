@@ -13,6 +13,7 @@ SpikingKind = Literal["lif", "lif_soft", "ilif", "lif_paper"]
 TwinKind = Literal["relu", "gelu", "qrelu"]
 Norm = Literal["bn", "ln", "none"]
 ReadOut = Literal["next", "query"]
+TimeAxis = Literal["direct", "carry", "slots"]
 
 SPIKING_KINDS: tuple[str, ...] = ("lif", "lif_soft", "ilif", "lif_paper")
 TWIN_KINDS: tuple[str, ...] = ("relu", "gelu", "qrelu")
@@ -162,7 +163,15 @@ class HeadConfig(Config):
 
 @dataclass(frozen=True)
 class ModelConfig(Config):
-    """A SpikeWFM: backbone of `layers` blocks of width `d`, a head, one grid and one neuron for all blocks."""
+    """A SpikeWFM: backbone of `layers` blocks of width `d`, a head, one grid and one neuron for all blocks.
+
+    `time_axis` says what the T steps of the neurons are: `direct`, the same token T times, inside each feed-forward
+    block; `carry`, the same tokens T times through the whole net, so that a block's current changes from step to step,
+    and the mean over T at the read-out; `slots`, the T slots of the grid, so that a neuron's membrane goes from slot to
+    slot of one (antenna, resource block), whose noise is new in every slot. `skip` is what the network's output is
+    added to: `none`, or `wiener`, a mixture of Wiener filters (models/wiener_mixture.py). The pre-training model
+    reconstructs by one `linear` map, or by LWM's Linear, ReLU, LayerNorm, Linear (`lwm`).
+    """
 
     name: str
     d: int
@@ -173,6 +182,9 @@ class ModelConfig(Config):
     neuron: NeuronConfig
     grid: GridConfig
     head: HeadConfig
+    time_axis: str = "direct"
+    skip: str = "none"
+    decoder: str = "linear"
 
     family: ClassVar[str] = "spikewfm"
     nested: ClassVar[Mapping[str, type[Config]]] = {"neuron": NeuronConfig, "grid": GridConfig, "head": HeadConfig}
@@ -187,8 +199,29 @@ class ModelConfig(Config):
             )
         if self.d % 4:
             raise InputError(f"width {self.d} is not a multiple of 4, which the three position tables need")
+        self._check_time_axis()
+        if self.skip not in ("none", "wiener"):
+            raise InputError(f"skip {self.skip!r} is not one of none, wiener")
+        if self.decoder not in ("linear", "lwm"):
+            raise InputError(f"decoder {self.decoder!r} is not one of linear, lwm")
         weights = self.layers * (4 * self.d**2 + 2 * self.d * self.d_ff)
         if weights > MOST_WEIGHTS:
             raise InputError(
                 f"{self.name} would hold {weights:,} weights; {MOST_WEIGHTS:,} is the limit: make it smaller"
             )
+
+    def _check_time_axis(self) -> None:
+        if self.time_axis not in ("direct", "carry", "slots"):
+            raise InputError(f"time_axis {self.time_axis!r} is not one of direct, carry, slots")
+        if self.time_axis != "direct" and not self.neuron.spiking:
+            raise InputError(f"time_axis {self.time_axis} needs a spiking neuron; {self.neuron.kind} takes direct")
+        if self.time_axis == "slots" and self.neuron.steps != self.grid.slots:
+            raise InputError(
+                f"time_axis slots: the neuron has {self.neuron.steps} steps and the grid {self.grid.slots} slots; "
+                "make them equal, a slot is a step"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as config.json holds them; the fields with a default only where they differ from it."""
+        values, defaults = super().to_dict(), {"time_axis": "direct", "skip": "none", "decoder": "linear"}
+        return {key: value for key, value in values.items() if defaults.get(key) != value}

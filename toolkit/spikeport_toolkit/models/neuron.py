@@ -49,6 +49,39 @@ class SpikingNeuron(nn.Module):
         return f"{self.config.kind}, T={self.config.steps}, D={self.config.levels}"
 
 
+class SteppedNeuron(nn.Module):
+    """A SpikingJelly neuron whose T steps see T different currents (time axes `carry` and `slots`).
+
+        S_t = node(I_t, v_{t-1}),   y_t = S_t / D,   v_0 at rest
+
+    One current in, one value out for every step: no rate, and no staircase of one current. The steps lie within the
+    first axis (`carry`: [T * batch, token, d_ff]) or within the second (`slots`: [batch, T * place, d_ff], tokens
+    in grid order). The membrane starts at rest in every call and nothing is left behind after it.
+    """
+
+    def __init__(self, config: NeuronConfig, time_axis: str):
+        super().__init__()
+        self.config, self.time_axis = config, time_axis
+        self.node: Any = _node(config)
+
+    def spikes(self, current: Tensor) -> Tensor:
+        """Spikes `[T, batch, token or place, d_ff]`, values 0..D, of a current `[T * batch or batch, token, d_ff]`."""
+        axis = 0 if self.time_axis == "carry" else 1
+        self.node.reset()
+        spikes: Tensor = self.node(current.unflatten(axis, (self.config.steps, -1)).movedim(axis, 0).contiguous())
+        self.node.reset()
+        return spikes
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Values in [0, 1], of the shape and token order of `current`."""
+        spikes = self.spikes(current)
+        return spikes.movedim(0, 0 if self.time_axis == "carry" else 1).reshape(current.shape) / self.config.levels
+
+    def extra_repr(self) -> str:
+        """Kind, T, D and the time axis."""
+        return f"{self.config.kind}, T={self.config.steps}, D={self.config.levels}, time axis {self.time_axis}"
+
+
 class QuantReLU(nn.Module):
     """Quantised ReLU, the QANN twin: y = s round(clip(x / s, 0, levels)), straight-through inside the range.
 
@@ -65,8 +98,10 @@ class QuantReLU(nn.Module):
         return self.step * (clipped + (torch.round(clipped) - clipped).detach())
 
 
-def activation(config: NeuronConfig) -> nn.Module:
-    """The activation module that `config` names."""
+def activation(config: NeuronConfig, time_axis: str = "direct") -> nn.Module:
+    """The activation module that `config` names, on the time axis of its model."""
+    if config.spiking and time_axis != "direct":
+        return SteppedNeuron(config, time_axis)
     if config.spiking:
         return SpikingNeuron(config)
     if config.kind == "qrelu":
