@@ -13,11 +13,8 @@ def recipes(*, common: Common = DEFAULTS) -> None:
 
     rows = [load_recipe(name) for name in recipe_names()]
     if common.json:
-        print(
-            json.dumps(
-                [{"name": r.name, "summary": r.summary, "model": r.model, "seed": r.seed} for r in rows], indent=2
-            )
-        )
+        print(json.dumps([row.to_dict() for row in rows], indent=2))
         return
     for row in rows:
-        say(f"{row.name}: {row.summary}", common)
+        stages = ", then ".join(f"{stage.objective} {stage.length:,} x {stage.batch}" for stage in row.stages)
+        say(f"{row.name} ({row.model}: {stages}): {row.summary}", common)

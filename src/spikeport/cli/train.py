@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from .output import DEFAULTS, Common, progress, say
+from .output import DEFAULTS, Common, say
 
 if TYPE_CHECKING:
     from spikeport_toolkit.training.loop import Progress
+
+LINES = 20
+"""Lines of progress where there is no terminal."""
 
 
 def train(
@@ -21,9 +28,15 @@ def train(
     data: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     max_steps: int | None = None,
+    save_every: int | None = None,
+    start: str | None = None,
+    tensorboard: Path | None = None,
+    device: str = "auto",
     common: Common = DEFAULTS,
 ) -> None:
     """Run a recipe: pre-training and adaptation on the embedded cities, or on a store of your own.
+
+    Several processes: torchrun --nproc-per-node 2 -m spikeport train RECIPE.
 
     Parameters
     ----------
@@ -37,15 +50,67 @@ def train(
         Go on with a killed run, to the same weights.
     max_steps
         Shorten every stage to this many steps.
+    save_every
+        Steps between states that --resume can go on from; default: the recipe's, or 250.
+    start
+        Trained model of the recipe's configuration to begin with: a preset or a checkpoint folder.
+    tensorboard
+        Folder for TensorBoard's event files (extra [tensorboard]).
+    device
+        auto (CUDA where there is one), cpu or cuda.
     """
     from spikeport import api
 
-    with progress(common) as show:
-
-        def tell(state: Progress) -> None:
-            show("train", state.step, state.steps)
-
-        folder = api.train(recipe, out=out, data=data, resume=resume, max_steps=max_steps, progress=tell)
+    first = os.environ.get("RANK", "0") == "0"
+    common = common if first else Common(quiet=True)
+    with _bar(common) as tell:
+        folder = api.train(
+            recipe,
+            out=out,
+            data=data,
+            resume=resume,
+            max_steps=max_steps,
+            save_every=save_every,
+            start=start,
+            tensorboard=tensorboard,
+            device=device,
+            progress=tell,
+        )
     if common.json:
         print(json.dumps({"checkpoint": str(folder)}))
     say(f"wrote {folder}; next: spikeport evaluate {folder} --out {folder}-run", common)
+
+
+@contextmanager
+def _bar(common: Common) -> Iterator[Callable[[Progress], None]]:
+    """Progress with loss and spike rate on standard error: a bar on a terminal, some lines elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if common.quiet or common.json:
+        yield lambda _: None
+    elif not console.is_terminal:
+
+        def line(now: Progress) -> None:
+            if now.step in (1, now.steps) or now.step % max(1, now.steps // LINES) == 0:
+                print(f"{now.stage} {now.step}/{now.steps} {_figures(now)}", file=sys.stderr, flush=True)
+
+        yield line
+    else:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        text, figures = TextColumn("{task.description}"), TextColumn("{task.fields[figures]}")
+        columns = text, BarColumn(), MofNCompleteColumn(), figures, TimeElapsedColumn(), TimeRemainingColumn()
+        with Bars(*columns, console=console) as bars:
+            task = bars.add_task("train", total=None, figures="")
+
+            def advance(now: Progress) -> None:
+                bars.update(task, description=now.stage, completed=now.step, total=now.steps, figures=_figures(now))
+
+            yield advance
+
+
+def _figures(now: Progress) -> str:
+    rate = "" if now.spike_rate is None else f", spike rate {now.spike_rate:.3f}"
+    return f"loss {now.loss_db:.2f} dB{rate}"

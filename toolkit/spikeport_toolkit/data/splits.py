@@ -17,7 +17,7 @@ from .sampler import folder_sets, merge
 from .schema import PathSet
 from .store import HOLD_OUT, TRAIN_CITIES, load_embedded
 
-__all__ = ["city_splits", "evaluation_splits", "folder_splits", "link_keys"]
+__all__ = ["city_splits", "embedded_links", "evaluation_splits", "folder_splits", "link_keys"]
 
 TRAINED_AT_HZ = 3.5e9
 """Carrier of the shipped checkpoints' training links."""
@@ -64,7 +64,7 @@ def city_splits(
     carriers = {item.carrier_hz for item in sets}
     carrier = 3.5e9 if 3.5e9 in carriers else min(carriers)
     names = TRAIN_CITIES if trained is None else trained
-    seen, taken = (set(keys) for keys in (_embedded_links() if trained is None else (trained_links,) * 2))
+    seen, taken = (set(keys) for keys in (embedded_links() if trained is None else (trained_links,) * 2))
     for item in sets:
         if item.city in names and item.carrier_hz == carrier:
             keys, links, held_out = link_keys(item), *_reached(item)
@@ -96,7 +96,7 @@ def link_keys(paths: PathSet) -> list[bytes]:
 
 
 @cache
-def _embedded_links() -> tuple[frozenset[bytes], frozenset[bytes]]:
+def embedded_links() -> tuple[frozenset[bytes], frozenset[bytes]]:
     """Keys of the links that the shipped models were trained on, and of all links of the training cities."""
     trained: set[bytes] = set()
     everything: set[bytes] = set()

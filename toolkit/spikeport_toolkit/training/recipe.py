@@ -4,50 +4,94 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from spikeport_errors import InputError, unknown_name
+from spikeport_errors import InputError, UsageError, unknown_name
 
+from ..data.store import SPLITS
+from ..models.config import Config
 from ..models.presets import preset
+from ..objectives import Objective, objective
+from .adaptation import ADAPTATIONS, Adaptation
 
-OBJECTIVES = ("masked", "prediction")
 REAL = (int, float)
 RANGES: dict[str, tuple[Any, float, float]] = {
-    "steps": (int, 1, 1e7), "batch": (int, 2, 65_536), "lr": (REAL, 1e-9, 10), "warmup": (int, 0, 1e6),
-    "weight_decay": (REAL, 0, 10), "clip": (REAL, 1e-6, 1e6), "mask_ratio": (REAL, 0.02, 0.98),
+    "steps": (int, 0, 1e7), "epochs": (REAL, 0, 1e6), "samples": (int, 0, 1e9), "validation": (int, 0, 1e7),
+    "validate_every": (int, 0, 1e7), "patience": (int, 0, 1e6), "batch": (int, 2, 65_536),
+    "accumulation": (int, 1, 4096), "lr": (REAL, 1e-9, 10), "warmup": (int, 0, 1e6), "decay_every": (int, 1, 1e7),
+    "decay": (REAL, 1e-3, 1), "weight_decay": (REAL, 0, 10), "clip": (REAL, 1e-6, 1e6), "ema": (REAL, 0, 0.999999),
 }  # fmt: skip
+RUN_RANGES = {"seed": (0, 2**32 - 1), "workers": (0, 64), "threads": (0, 1024), "save_every": (1, 10**7)}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "optimiser": ("adamw", "adam"), "schedule": ("cosine", "warmup-cosine", "step", "constant"),
+    "amp": ("off", "bf16", "fp16"), "adaptation": ADAPTATIONS,
+}  # fmt: skip
+FLAGS = ("freeze_statistics",)
+VALIDATE_EVERY = 250
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training: AdamW, linear warm-up, cosine decay to zero, gradients clipped at norm `clip`.
-
-    `objective` is masked (pre-training of the backbone) or prediction (backbone and head, or the head alone with
-    `freeze_backbone`). `regimes` are drawn batch by batch; `snr_db` is the range of U(low, high) per sample.
-    """
+    """One stage of training. Its length is `steps`, or `epochs` over `samples`."""
 
     objective: str
-    steps: int
-    batch: int
-    lr: float
+    """A name of `objectives.OBJECTIVES`."""
+    steps: int = 0
+    batch: int = 32
+    """Samples of one optimiser step, over all processes and micro-batches."""
+    lr: float = 1e-3
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The objective's own settings."""
+    epochs: float = 0.0
+    samples: int = 0
+    """Size of the training set: links and, on SpikeWFM's grid, their motion, drawn once. 0: new draws at every step."""
+    validation: int = 0
+    """Samples to validate on, of links kept out of training; the best weights are kept. 0: none."""
+    validate_every: int = 0
+    """Steps between validations; 0: an epoch, or 250 without epochs."""
+    patience: int = 0
+    """Stop after this many validations without a new best; 0: never."""
+    accumulation: int = 1
+    """Micro-batches that a process cuts its share of a batch in."""
+    optimiser: str = "adamw"
+    schedule: str = "cosine"
+    """See training/optimiser.py."""
     warmup: int = 100
+    """Steps of linear warm-up."""
+    decay_every: int = 1000
+    decay: float = 0.5
     weight_decay: float = 0.01
     clip: float = 1.0
-    mask_ratio: float = 0.5
+    """Largest norm of the gradient."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is the result; 0: off."""
+    amp: str = "off"
+    """Mixed precision; fp16 on CUDA only."""
     snr_db: tuple[float, float] = (-10.0, 25.0)
+    """SNR ~ U(low, high) per sample."""
     regimes: tuple[str, ...] = ("R1", "R2")
-    freeze_backbone: bool = False
+    """Slot spacings, drawn batch by batch; on SpikeWFM's grid only."""
+    adaptation: str = "full"
+    """What is trained, see training/adaptation.py."""
+    adaptation_settings: Mapping[str, Any] = field(default_factory=dict)
+    """The adaptation's own settings."""
+    freeze_statistics: bool = False
+    """BatchNorm uses its running statistics and leaves them alone."""
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise InputError(f"recipe: objective {self.objective!r} is not one of {', '.join(OBJECTIVES)}")
         for name, (kind, low, high) in RANGES.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
                 raise InputError(f"recipe: {name} is {value!r}, wanted {low:g} to {high:g}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"recipe: {name} is {getattr(self, name)!r}, wanted one of {', '.join(known)}")
+        for name in FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"recipe: {name} is {getattr(self, name)!r}, wanted true or false")
         snr = self.snr_db
         if not (isinstance(snr, tuple) and len(snr) == 2 and all(isinstance(v, int | float) for v in snr)):
             raise InputError(f"recipe: snr_db is {snr!r}, wanted [low, high] in dB")
@@ -55,21 +99,108 @@ class Stage:
             raise InputError(f"recipe: snr_db is {list(snr)}, wanted low <= high within -100 to 100 dB")
         if not isinstance(self.regimes, tuple) or not self.regimes or not set(self.regimes) <= {"R1", "R2"}:
             raise InputError(f"recipe: regimes is {self.regimes!r}, wanted a list of R1, R2 or both")
-        if not isinstance(self.freeze_backbone, bool):
-            raise InputError(f"recipe: freeze_backbone is {self.freeze_backbone!r}, wanted true or false")
+        if (self.steps > 0) == (self.epochs > 0):
+            raise InputError("recipe: a stage has either steps or epochs (with samples), above 0: give one of them")
+        if self.samples < self.batch and (self.epochs or self.samples):
+            raise InputError(f"recipe: samples is {self.samples}, wanted at least one batch of {self.batch}")
+        if self.patience and not self.validation:
+            raise InputError(f"recipe: patience {self.patience} needs validation samples: add validation = 500, say")
+        if self.batch % self.accumulation:
+            raise InputError(f"recipe: batch {self.batch} is no multiple of accumulation {self.accumulation}")
+        self.make_objective()
+        _ = self.adapts
+
+    def make_objective(self) -> Objective:
+        """The objective with its settings; InputError for an unknown name or setting."""
+        try:
+            return objective(self.objective, self.settings)
+        except UsageError as error:
+            raise InputError(f"recipe: {error}") from None
+
+    @property
+    def adapts(self) -> Adaptation:
+        """The adaptation with its settings; InputError for an unknown or wrong one."""
+        try:
+            return Adaptation.of(self.adaptation, self.adaptation_settings)
+        except InputError as error:
+            raise InputError(f"recipe: {error}") from None
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Whole batches of the training set; 0 without one."""
+        return self.samples // self.batch
+
+    @property
+    def length(self) -> int:
+        """Optimiser steps, unless patience ends the stage earlier."""
+        return self.steps or max(1, round(self.epochs * self.steps_an_epoch))
+
+    @property
+    def validation_interval(self) -> int:
+        """Steps from one validation to the next."""
+        return self.validate_every or self.steps_an_epoch or VALIDATE_EVERY
+
+    def shortened(self, most: int | None) -> Stage:
+        """The stage with at most `most` steps; None changes nothing."""
+        return self if most is None else replace(self, steps=min(self.length, most), epochs=0.0)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named training run: a model preset, a seed and its stages."""
+    """A named training run: a model, a seed and its stages."""
 
     name: str
     summary: str
     model: str
+    """A preset."""
     seed: int
     stages: tuple[Stage, ...]
     text: str = ""
     """The recipe's TOML as read, kept beside the checkpoint."""
+    model_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Values that replace the preset's."""
+    test: Mapping[str, Any] = field(default_factory=dict)
+    """The protocol's test: `split` and number of `samples`, for `spikeport evaluate`."""
+    workers: int = 1
+    """Threads that make batches ahead; they change no bit."""
+    threads: int = 0
+    """Threads of torch; 0: as torch has it. Another number may change the last bits."""
+    save_every: int = 250
+    """Steps between states of a run that can be resumed."""
+    sharding: str = "off"
+    """Under torchrun: off, every process holds the model; full, each holds a share of it (FSDP)."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RUN_RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise InputError(f"recipe {self.name}: {name} is {value!r}, wanted {low} to {high:,}")
+        if self.sharding not in ("off", "full"):
+            raise InputError(f"recipe {self.name}: sharding is {self.sharding!r}, wanted off or full")
+        if self.test and (set(self.test) != {"split", "samples"} or self.test["split"] not in SPLITS):
+            raise InputError(f"recipe {self.name}: test has split (one of {', '.join(SPLITS)}) and samples")
+        if self.sharding == "full" and any(stage.adaptation == "lora" for stage in self.stages):
+            raise InputError(f'recipe {self.name}: low-rank updates cannot be sharded: take sharding = "off"')
+        self.config()
+
+    def config(self) -> Config:
+        """The model's configuration: the preset's, with `model_settings` in place of its values."""
+        config = preset(self.model).config
+        if not self.model_settings:
+            return config
+        return type(config).from_dict(_merged({**config.to_dict(), "name": self.name}, self.model_settings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `spikeport recipes --json` lists; `hours` is null, for nobody has measured them on your machine."""
+        stages = [
+            {"objective": s.objective, "steps": s.length, "batch": s.batch, "samples": s.samples or None,
+             "validation": s.validation or None, "adaptation": s.adaptation}
+            for s in self.stages
+        ]  # fmt: skip
+        return {
+            "name": self.name, "summary": self.summary, "model": self.model, "seed": self.seed, "stages": stages,
+            "test": dict(self.test) or None, "hours": None,
+        }  # fmt: skip
 
 
 def recipe_names() -> list[str]:
@@ -86,15 +217,16 @@ def load_recipe(name: str) -> Recipe:
     elif name.endswith(".toml"):
         try:
             text = Path(name).read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"recipe {name} cannot be read ({error.strerror}); check the path") from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"recipe {name} cannot be read ({reason}); check the path") from None
     else:
         raise unknown_name("recipe", name, recipe_names(), "or give a .toml file")
     try:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"recipe {name} is not valid TOML: {error}") from None
-    return _recipe(Path(name).stem, table, text)
+    return _recipe(Path(name).name.removesuffix(".toml"), table, text)
 
 
 def _recipe(name: str, table: Mapping[str, Any], text: str) -> Recipe:
@@ -105,25 +237,39 @@ def _recipe(name: str, table: Mapping[str, Any], text: str) -> Recipe:
         )
     if not isinstance(table["model"], str) or not isinstance(table["stage"], list) or not table["stage"]:
         raise InputError(f"recipe {name}: model is a preset's name, and there is at least one [[stage]]")
-    if isinstance(table["seed"], bool) or not isinstance(table["seed"], int) or not 0 <= table["seed"] < 2**32:
-        raise InputError(f"recipe {name}: seed is {table['seed']!r}, wanted 0 to 2^32 - 1")
-    extra = sorted(set(table) - {"model", "seed", "stage", "summary"})
-    if extra:
-        raise InputError(f"recipe {name}: unknown key {extra[0]!r}; a recipe has model, seed, summary and [[stage]]")
-    preset(table["model"])
-    known = {f.name for f in fields(Stage)}
-    stages = []
-    for stage in table["stage"]:
-        if not isinstance(stage, Mapping):
-            raise InputError(f"recipe {name}: a stage is a [[stage]] table, not {stage!r}")
-        unknown = sorted(set(stage) - known)
-        if unknown:
-            raise InputError(f"recipe {name}: unknown key {unknown[0]!r}; a stage has {', '.join(sorted(known))}")
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in stage.items()
-        }
-        try:
-            stages.append(Stage(**values))
-        except TypeError as error:
-            raise InputError(f"recipe {name}: {error}") from None
-    return Recipe(name, table.get("summary", ""), table["model"], table["seed"], tuple(stages), text)
+    known = {f.name for f in fields(Recipe)} - {"name", "text", "stages"} | {"stage"}
+    values = _known(name, "recipe", table, known)
+    for key in ("model_settings", "test"):
+        if not isinstance(values.get(key, {}), Mapping):
+            raise InputError(f"recipe {name}: {key} is {values[key]!r}, wanted a table")
+    stages = tuple(_stage(name, stage) for stage in values.pop("stage"))
+    return Recipe(name=name, text=text, stages=stages, **{"summary": "", **values})
+
+
+def _stage(name: str, table: Any) -> Stage:
+    if not isinstance(table, Mapping):
+        raise InputError(f"recipe {name}: a stage is a [[stage]] table, not {table!r}")
+    values = _known(name, "stage", table, {f.name for f in fields(Stage)})
+    missing = sorted({"objective", "batch", "lr"} - set(values))
+    if missing:
+        raise InputError(f"recipe {name}: {missing[0]!r} is missing in a stage; add it")
+    for key in ("settings", "adaptation_settings"):
+        if not isinstance(values.get(key, {}), Mapping):
+            raise InputError(f"recipe {name}: {key} is {values[key]!r}, wanted a table")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return Stage(**values)
+
+
+def _known(name: str, what: str, table: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise InputError(f"recipe {name}: unknown key {unknown[0]!r}; a {what} has {', '.join(sorted(known))}")
+    return dict(table)
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, change in changes.items():
+        both = isinstance(change, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], change) if both else change
+    return merged

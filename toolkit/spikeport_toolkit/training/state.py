@@ -1,66 +1,55 @@
-"""State of an unfinished run: weights, AdamW moments, stage and step, in one safetensors file."""
+"""State of an unfinished run on disk: tensors and facts in one safetensors file, written atomically."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikeport_errors import InputError
 
 from ..files import atomic_file
 
 
-def save_state(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, *, recipe: str, stage: int, step: int
-) -> None:
-    """Write the state atomically; `recipe` identifies the run it belongs to."""
-    tensors = {f"model/{k}": v.detach().clone().contiguous() for k, v in model.state_dict().items()}
-    for index, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser/{index}/{k}": torch.as_tensor(v).clone() for k, v in moments.items()}
+def save_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write the state; `facts` are plain values, `recipe` among them identifies the run it belongs to."""
     with atomic_file(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata={"recipe": recipe, "stage": str(stage), "step": str(step)})
+            save_file(dict(tensors), temporary, metadata={"facts": json.dumps(dict(facts))})
         except SafetensorError as error:
             raise InputError(f"{path} cannot be written ({error}): check the free space") from None
 
 
-def load_state(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer | None, *, recipe: str
-) -> tuple[int, int]:
-    """Load weights into `model` and moments into `optimiser`; returns stage and step.
+def load_state(path: Path, recipe: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts; call it, and put them to use, inside `reading`."""
+    with safe_open(path, framework="pt") as file:
+        facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+        tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if facts["recipe"] != recipe:
+        raise ValueError("it belongs to another recipe, or to another version or --max-steps of it")
+    for key, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{key} is not finite")
+    return tensors, facts
 
-    InputError for a file that is damaged, of another recipe, or not finite.
-    """
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """A state that is damaged, of another run, or does not fit is an InputError that names the file."""
     try:
-        return _load(path, model, optimiser, recipe)
+        yield
     except (SafetensorError, OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} is not a state of this run ({reason}): remove it and start again") from None
 
 
-def _load(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer | None, recipe: str) -> tuple[int, int]:
-    with safe_open(path, framework="pt") as file:
-        metadata: dict[str, str] = file.metadata()
-        tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if metadata["recipe"] != recipe:
-        raise ValueError("it belongs to another recipe, or to another version or --max-steps of it")
-    for key, value in tensors.items():
-        if not torch.isfinite(value).all():
-            raise ValueError(f"{key} is not finite")
-    model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
-    if optimiser is not None:
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimiser/"):
-                _, index, name = key.split("/")
-                moments.setdefault(int(index), {})[name] = value
-        optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-        wanted = [p for group in optimiser.param_groups for p in group["params"]]
-        for number, values in moments.items():
-            if values["exp_avg"].shape != wanted[number].shape:
-                raise ValueError(f"the moments of parameter {number} have another shape")
-    return int(metadata["stage"]), int(metadata["step"])
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors below `prefix`/, by the rest of their names."""
+    return {key.removeprefix(f"{prefix}/"): value for key, value in tensors.items() if key.startswith(f"{prefix}/")}

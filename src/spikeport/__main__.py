@@ -1,0 +1,5 @@
+"""`python -m spikeport`, for torchrun."""
+
+from .cli import main
+
+main()
