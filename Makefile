@@ -13,7 +13,7 @@ help:
 	@echo "make test    set up, then run the test suite"
 	@echo "make dev | lint | type | format | bench | wheel | clean"
 
-# norse and sinabs ask for packages they do not need for their NIR import, so they go in without them.
+# norse, sinabs and neurobench ask for packages that are not needed here, so they go in without them.
 $(VENV)/.core: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (about 1.5 GB; a minute or two, once)"
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 
 $(VENV)/.extras-$(EXTRAS): $(VENV)/.core
 	$(PIP) --editable ".[$(EXTRAS)]"
+	$(PIP) --no-deps neurobench==2.3.0
 	@touch $@
 
 demo: $(VENV)/.core

@@ -8,64 +8,90 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isnan
 from typing import Any, Self
+from weakref import ref
 
 import torch
 from spikingjelly.activation_based import neuron as sj_neuron
 from torch import Tensor, nn
 
 from spikeport_converters.fold import StaircaseNeuron
-from spikeport_toolkit.models.layers import FeedForward
-from spikeport_toolkit.models.neuron import QuantReLU, SpikingNeuron
-from spikeport_toolkit.models.spikewfm import SpikeWFM
+from spikeport_toolkit.models.neuron import SpikingNeuron
 
 from .counts import LayerCounts, LayerKind
+from .detail import Detail
+from .detail_taker import DetailTaker
 from .products import CONVOLUTIONS as PLAIN_CONVOLUTIONS
 from .products import MULTIPLIES, TRANSPOSED, Product, product
 from .rows import Row, bytes_of
+from .rules import ACTIVATIONS, CONVOLUTIONS, NEURONS, NORMS, OPAQUE, TOKEN_NORMS, has_tables, loop_steps, without_rule
 from .sources import SpikeSource, SpikeSources
-
-ACTIVATIONS = (nn.ReLU, nn.GELU, QuantReLU)
-NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d)
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-OPAQUE = (nn.MultiheadAttention, SpikingNeuron, StaircaseNeuron, sj_neuron.BaseNode)
-RULED = (nn.Linear, SpikeWFM, nn.Identity, nn.Dropout, *CONVOLUTIONS, *OPAQUE, *NORMS, *ACTIVATIONS)
+from .sums import alive, most, synops_of
 
 
 class Counter:
-    """Counts while it is entered; `layers` gives the result per sample."""
+    """Counts while it is entered; `begin` says that a batch starts, `layers` gives the result per sample."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, *, detail: bool = False):
         self.levels = 1
         self._model = model
         self._paths = {module: path for path, module in model.named_modules()}
         self._names: dict[Tensor, str] = {
             p: name for m in model.modules() for name, p in m.named_parameters(recurse=False)
         }
-        self._owner = {m.node: m for m in model.modules() if isinstance(m, SpikingNeuron)}
-        self._repeats = _loop_steps(model)
+        self._owner = {m.node: m for m in model.modules() if isinstance(m, NEURONS)}
+        self._repeats = loop_steps(model)
         self._rows: dict[str, Row] = {}
         self._unaccounted: dict[str, None] = {}
-        self._without_rule = _without_rule(model)
+        self._without_rule = without_rule(model)
         self._used: set[Tensor] = set()
         self._sources = SpikeSources(self._function)
         self._scope: list[nn.Module] = []
         self._handles: list[Any] = []
         self._emitted: SpikeSource | None = None
         self._fan_out: dict[nn.Module, Tensor] = {}
-        self._counting = False
-        self._node_steps: dict[nn.Module, int] = {}
-        self._passes = 0
+        self._nonzeros: dict[Tensor, int] = {}
+        self._taker = DetailTaker() if detail else None
+        self._steps: dict[nn.Module, int] = {}
+        self._calls: dict[nn.Module, int] = {}
+        self._entered: dict[nn.Module, ref[Tensor]] = {}
+        self._inputs: tuple[int, ...] = ()
+        self._own: tuple[int, ...] = ()
         for module, path in self._paths.items():
-            if isinstance(module, SpikeWFM):
+            if has_tables(module):
                 tables = list(module.parameters(recurse=False))
                 row = self._row(f"{path}.positions".lstrip("."), "embedding")
                 row.fixed = {"weight_bytes": bytes_of(*tables), "weights": sum(p.numel() for p in tables)}
 
     @property
     def steps(self) -> int:
-        """T: the most steps a spiking layer took in one pass."""
-        return max((n // max(self._passes, 1) for n in self._node_steps.values()), default=1)
+        """T: the most steps a spiking layer took for one batch."""
+        return max(self._steps.values(), default=1)
+
+    @property
+    def detail(self) -> Detail | None:
+        """Rasters and histograms of the first sample, if they were asked for."""
+        return None if self._taker is None else self._taker.result()
+
+    def close_detail(self) -> None:
+        """The first batch is over: no more of it is kept."""
+        if self._taker is not None:
+            self._taker.close()
+
+    def begin(self, inputs: Tensor) -> None:
+        """A batch starts: single-step neurons are at their first step."""
+        self._calls, self._entered, self._inputs = {}, {}, tuple(inputs.shape)
+
+    @property
+    def time_leads(self) -> bool:
+        """Whether the batch is `[T, batch, ...]`: its leading axes are those of the model's own multi-step neurons."""
+        return len(self._inputs) > 2 and self._own[:2] == self._inputs[:2]
+
+    @property
+    def samples(self) -> int:
+        """Samples of the batch that began last."""
+        return self._inputs[int(self.time_leads)]
 
     @property
     def unaccounted(self) -> tuple[str, ...]:
@@ -94,13 +120,13 @@ class Counter:
 
     def _before(self, module: nn.Module, args: Any) -> None:
         self._scope.append(module)
+        if self._taker is not None and isinstance(module, sj_neuron.BaseNode):
+            self._taker.before(module)
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         self._scope.pop()
-        self._passes += module is self._model
-        self._counting = True
-        self._count(module, args, kwargs, out)
-        self._counting = False
+        with torch._C.DisableTorchFunction():  # what counting itself calls is not to be followed
+            self._count(module, args, kwargs, out)
 
     def _count(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         x: Any = next(iter((*args, *kwargs.values())), None)
@@ -111,23 +137,24 @@ class Counter:
             given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
             self._multihead(module, given["query"], given["key"])
         elif isinstance(module, NORMS):
-            row = self._row(path, "layernorm" if isinstance(module, nn.LayerNorm) else "batchnorm")
+            row = self._row(path, "layernorm" if isinstance(module, TOKEN_NORMS) else "batchnorm")
             row.fixed = {"weight_bytes": bytes_of(*module.parameters()), "outputs": out.shape[-1]}
             row.add(elements=out.numel(), activation_bytes=bytes_of(x, out))
         elif isinstance(module, sj_neuron.BaseNode):
-            self._node(module, out)
-        elif isinstance(module, SpikingNeuron):
+            self._node(module, x, out)
+        elif isinstance(module, NEURONS):
             self._row(path, "spiking").add(activation_bytes=bytes_of(x, out))
             emitted, self._emitted = self._emitted, None
+            steps = module.config.steps if isinstance(module, SpikingNeuron) else 1
             if emitted is not None:
-                self._sources.tag(out, replace(emitted, scale=float(module.config.steps * module.config.levels)))
+                self._sources.tag(out, replace(emitted, scale=float(steps * module.config.levels)))
         elif isinstance(module, StaircaseNeuron):
             self._staircase(module, x, out)
         elif isinstance(module, ACTIVATIONS):
             row = self._row(path, "activation")
             row.fixed = {"outputs": out.shape[-1]}
-            sent = torch.count_nonzero(out, -1)
-            row.add(elements=out.numel(), nonzero=int(sent.sum()), activation_bytes=bytes_of(x, out))
+            sent = alive(out)
+            row.add(elements=out.numel(), nonzero=sent, activation_bytes=bytes_of(x, out))
             self._sources.tag(out, SpikeSource(path, 0.0, sent=sent))
 
     def _linear(self, module: nn.Linear, x: Tensor, out: Tensor) -> None:
@@ -135,68 +162,106 @@ class Counter:
         row.fixed = {
             "weight_bytes": bytes_of(module.weight, module.bias),
             "weights": module.weight.numel(),
+            "weights_nonzero": self._nonzero(module.weight),
             "outputs": module.out_features,
         }
-        row.macs(out.numel() * module.in_features, self._repeats.get(module, 1))
+        macs = out.numel() * module.in_features
+        row.macs(macs, self._repeats.get(module, 1), macs * self._fresh(module, x))
         row.add(activation_bytes=bytes_of(x, out))
         source = self._sources.of(x)
         if source is None:
             return
         row.fed_by = source.path
+        if self._mixed(row, source):
+            return
         if module not in self._fan_out:
             self._fan_out[module] = torch.count_nonzero(module.weight, 0)
         fan_out = self._fan_out[module]
         uniform = bool(fan_out.min() == fan_out.max())
         values = x if source.steps is None else source.steps
         if source.sent is not None and uniform:
-            graded = source.sent.double() * fan_out[0]
+            graded = source.sent * int(fan_out[0])
         else:
-            graded = _synops(values != 0, fan_out, uniform)
-        row.add(graded_synops=int(graded.sum()))
+            graded = int(synops_of(values != 0, fan_out, uniform).sum())
+        row.add(graded_synops=graded)
         if source.scale:
             row.input = "spikes"
             if source.rows is not None and uniform:
                 synops = source.rows.double() * fan_out[0]
             else:
                 events = values if source.steps is not None else torch.round(x.double() * source.scale)
-                synops = _synops(events.abs(), fan_out, uniform)
+                synops = synops_of(events.abs(), fan_out, uniform)
+            first, per_step = source.per_step(synops)
             row.add(synops=int(synops.sum()))
+            row.at_steps("synops", first, per_step)
             if source.steps is not None or source.scale == 1:
                 row.busiest = max(row.busiest, int(synops.max()))
+                row.at_steps("busiest", first, most(synops, len(per_step)), max)
 
-    def _node(self, module: Any, spikes: Tensor) -> None:
+    def _mixed(self, row: Row, source: SpikeSource) -> bool:
+        """A sum of spikes of unequal worth feeds the layer: its SynOps are not known, and it is listed."""
+        if not isnan(source.scale):
+            return False
+        row.input = "spikes"
+        self._unaccounted[f"{row.path} (SynOps of a sum of spikes and pooled or scaled spikes)"] = None
+        return True
+
+    def _fresh(self, module: nn.Module, x: Tensor) -> float:
+        """Share of a product that repeats nothing: 1/T where an axis was expanded, 0 for the tensor it had before."""
+        if x.dim() > 1 and x.shape[0] > 1 and x.stride(0) == 0:
+            return 1 / x.shape[0]
+        before = self._entered.get(module)
+        self._entered[module] = ref(x)
+        return float(before is None or before() is not x)
+
+    def _nonzero(self, weight: Tensor) -> int:
+        if weight not in self._nonzeros:
+            self._nonzeros[weight] = alive(weight)
+        return self._nonzeros[weight]
+
+    def _node(self, module: Any, current: Tensor, spikes: Tensor) -> None:
         owner = self._owner.get(module)
         levels = getattr(module.surrogate_function, "max_spike_count", 1) if owner is None else owner.config.levels
         path = self._paths[module if owner is None else owner]
-        steps = spikes.shape[0] if module.step_mode == "m" else 1
-        self._node_steps[module] = self._node_steps.get(module, 0) + steps
+        multi = module.step_mode == "m"
+        first = 0 if multi else self._calls.get(module, 0)
+        steps = spikes.shape[0] if multi else 1
+        self._calls[module] = first + 1
+        self._steps[module] = max(self._steps.get(module, 1), first + steps)
+        if multi and owner is None and not self._own:
+            self._own = tuple(spikes.shape)
         self.levels = max(self.levels, int(levels))
         row = self._row(path, "spiking")
-        sample = spikes.shape[2:] if module.step_mode == "m" else spikes.shape[1:]
+        sample = spikes.shape[2:] if multi else spikes.shape[1:]
         width = sample.numel() if len(sample) > 2 else spikes.shape[-1]  # a feature map, or one token
         row.levels, row.fixed = int(levels), {"neurons": width, "outputs": width}
-        events = spikes if module.step_mode == "m" else spikes.unsqueeze(0)
+        events = spikes if multi else spikes.unsqueeze(0)
         if owner is None:
             events = events.abs()  # a node of the user's may be ternary
         # Sums of spikes along a row or over tokens are exact in float32: both are far below 2^24.
         rows = events.sum(-1)
         per_neuron = events.sum(tuple(range(2, events.dim() - 1))) if events.dim() > 3 else events
-        row.add(
-            spikes=int(rows.sum(dtype=torch.float64)),
-            neuron_updates=spikes.numel(),
-            state_bytes=bytes_of(spikes) // steps,
-        )
-        row.busiest = max(row.busiest, int(per_neuron.max()))
+        per_step = rows.flatten(1).sum(1, dtype=torch.float64).tolist()
+        row.add(spikes=int(sum(per_step)), neuron_updates=spikes.numel(), state_bytes=bytes_of(spikes) // steps)
+        row.at_steps("spikes", first, per_step)
+        row.at_steps("updates", first, [spikes.numel() / steps] * steps)
+        row.at_steps("busiest", first, most(per_neuron, steps), max)
+        row.busiest = max(row.series["busiest"])
         if owner is None:
-            self._sources.tag(spikes, SpikeSource(path, 1.0))
+            self._sources.tag(
+                spikes, SpikeSource(path, 1.0, time=steps if multi else None, step=None if multi else first)
+            )
         else:
-            sent = rows if row.levels == 1 else torch.count_nonzero(events, -1)
+            sent = int(sum(per_step)) if row.levels == 1 else alive(events)
             self._emitted = SpikeSource(path, 1.0, spikes, rows, sent)
+        if self._taker is not None:
+            batch = self._inputs[0] if owner is not None else self.samples
+            self._taker.after(module, path, int(levels), current, spikes, batch)
 
     def _staircase(self, module: StaircaseNeuron, x: Tensor, out: Tensor) -> None:
         """A folded neuron: its counts are exact, when within the T steps they fell is gone."""
         steps, levels, path = module.stairs.steps, module.stairs.levels, self._paths[module]
-        self._node_steps[module] = self._node_steps.get(module, 0) + steps
+        self._steps[module] = steps
         self.levels = max(self.levels, levels)
         row = self._row(path, "spiking")
         row.levels, row.fixed = levels, {"neurons": out.shape[-1], "outputs": out.shape[-1]}
@@ -215,19 +280,24 @@ class Counter:
         inner.macs(batch * (length * e * e + keys * e * (k_dim + v_dim)))
         weights = [p for name, p in module.named_parameters() if "proj" in name and not name.startswith("out")]
         matrices = sum(p.numel() for p in weights if p.dim() > 1)
-        inner.fixed = {"weight_bytes": bytes_of(*weights), "weights": matrices, "outputs": 3 * e}
+        alive = sum(self._nonzero(p) for p in weights if p.dim() > 1)
+        inner.fixed = {
+            "weight_bytes": bytes_of(*weights), "weights": matrices, "weights_nonzero": alive, "outputs": 3 * e,
+        }  # fmt: skip
         inner.add(activation_bytes=bytes_of(query) + 3 * batch * length * e * query.element_size())
         attended = keys + (module.bias_k is not None) + module.add_zero_attn
         outer.macs(2 * batch * length * attended * e)
         outer.add(activation_bytes=4 * batch * length * e * query.element_size())
         out = self._row(f"{path}.out_proj".lstrip("."), "linear")
         out.macs(batch * length * e * e)
-        out.fixed = {"weight_bytes": bytes_of(*module.out_proj.parameters()), "weights": e * e, "outputs": e}
+        alive = self._nonzero(module.out_proj.weight)
+        size = bytes_of(*module.out_proj.parameters())
+        out.fixed = {"weight_bytes": size, "weights": e * e, "weights_nonzero": alive, "outputs": e}
         out.add(activation_bytes=2 * batch * length * e * query.element_size())
 
     def _function(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
         """A torch function ran: count the products of activations, and note those without a rule."""
-        if self._counting or not self._scope or isinstance(self._scope[-1], (nn.Linear, *OPAQUE)):
+        if not self._scope or isinstance(self._scope[-1], (nn.Linear, *OPAQUE)):
             return
         if name not in MULTIPLIES:
             return
@@ -259,15 +329,18 @@ class Counter:
         row.fixed = {
             "weight_bytes": bytes_of(weight, bias),
             "weights": weight.numel(),
+            "weights_nonzero": self._nonzero(weight),
             "outputs": out[0].numel() if convolution else out.shape[-1],
         }
-        row.macs(found.macs)
         x = next((operand for operand in found.operands if operand is not weight), weight)
+        row.macs(found.macs, needed=found.macs * self._fresh(module, x) if convolution else None)
         row.add(activation_bytes=bytes_of(x, out))
         source = self._sources.of(x)
         if source is None:
             return
         row.fed_by = source.path
+        if self._mixed(row, source):
+            return
         if name not in PLAIN_CONVOLUTIONS:
             self._unaccounted[f"{path} (SynOps of {name})"] = None
             return
@@ -279,36 +352,6 @@ class Counter:
         if source.scale:
             row.input = "spikes"
             events = torch.round(x.double() * source.scale).abs()
-            row.add(synops=int(function(events, reach, *rest, **options).sum()))
-
-
-def _synops(events: Tensor, fan_out: Tensor, uniform: bool) -> Tensor:
-    """SynOps of each row (token, or token and step) of `events` `[..., in]`; exact in float64."""
-    rows = events.flatten(0, -2)
-    if uniform:
-        return rows.sum(-1, dtype=torch.float64) * fan_out[0]
-    return rows.double() @ fan_out.double()
-
-
-def _loop_steps(model: nn.Module) -> dict[nn.Module, int]:
-    """How often a loop over time would apply the linear layers around each spiking neuron."""
-    found: dict[nn.Module, int] = {}
-    for block in model.modules():
-        if isinstance(block, FeedForward):
-            neuron = block.neuron
-            steps = neuron.config.steps if isinstance(neuron, SpikingNeuron) else 1
-            steps = neuron.stairs.steps if isinstance(neuron, StaircaseNeuron) else steps
-            found |= {block.fc1: steps, block.fc2: steps}
-    return found
-
-
-def _without_rule(model: nn.Module) -> dict[str, list[Tensor]]:
-    """Modules with own parameters, or leaves with own tables, that no module rule covers, and what they own."""
-    inside = {child for m in model.modules() if isinstance(m, OPAQUE) for child in m.modules()}
-    found = {}
-    for path, module in model.named_modules():
-        leaf = next(module.children(), None) is None
-        own = [*module.parameters(recurse=False), *(module.buffers(recurse=False) if leaf else ())]
-        if own and module not in inside and not isinstance(module, RULED):
-            found[path or type(model).__name__] = own
-    return found
+            synops = function(events, reach, *rest, **options)
+            row.add(synops=int(synops.sum()))
+            row.at_steps("synops", *source.per_step(synops))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
+
+from .detail import Detail
+from .keys import Keys, keyed
 
 LayerKind = Literal[
     "linear", "convolution", "attention", "layernorm", "batchnorm", "spiking", "activation", "embedding"
@@ -31,6 +34,8 @@ class LayerCounts:
     - `busiest_unit_per_step`, the most over the traced samples: for a spiking layer the events of one neuron at one
       step over all tokens, for a layer fed by spikes the SynOps of one token at one step; 0 for a folded neuron, which
       keeps counts and not times.
+    - `spikes_per_step`, `rate_per_step`, `synops_per_step` and `busiest_per_step` are the same at each of T steps;
+      empty where the time axis is gone.
     """
 
     path: str
@@ -47,6 +52,7 @@ class LayerCounts:
     neuron_updates: float = 0
     neurons: int = 0
     weights: int = 0
+    weights_nonzero: int = 0
     outputs: int = 0
     elements: float = 0
     nonzero: float = 0
@@ -54,22 +60,38 @@ class LayerCounts:
     activation_bytes: float = 0
     state_bytes: float = 0
     busiest_unit_per_step: float = 0
+    spikes_per_step: tuple[float, ...] = ()
+    rate_per_step: tuple[float, ...] = ()
+    synops_per_step: tuple[float, ...] = ()
+    busiest_per_step: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, one entry per field."""
-        return asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Inverse of to_dict; keys of a newer schema are ignored."""
         known = {f.name for f in fields(cls)}
-        return cls(**{k: v for k, v in values.items() if k in known})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        return cls(**given)
 
 
 _SUMMED = (
     "macs_executed", "macs_algebraic", "macs_unrolled", "spikes", "synops", "graded_synops", "neuron_updates",
-    "neurons", "weights", "elements", "nonzero", "weight_bytes", "activation_bytes", "state_bytes",
+    "neurons", "weights", "weights_nonzero", "elements", "nonzero", "weight_bytes", "activation_bytes", "state_bytes",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AtSnr:
+    """Spike rates of a trace on inputs of one SNR: overall, and by spiking layer."""
+
+    snr_db: float
+    samples: int
+    spike_rate: float
+    synops: float
+    layers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,8 @@ class Trace:
     """Counts per layer for one inference, measured on `samples` inputs.
 
     `steps` is T, `levels` is D (1 and 1 for a model without spiking neurons), `tokens` of one sample. `unaccounted`
-    names every module that has weights and no counting rule: what they cost is in none of the numbers.
+    names every module that has weights and no counting rule: what they cost is in none of the numbers. `over_snr` are
+    the spike rates on inputs of one SNR each, `detail` spikes and potentials of one sample, both where asked for.
     """
 
     samples: int
@@ -87,6 +110,8 @@ class Trace:
     source: str
     layers: tuple[LayerCounts, ...]
     unaccounted: tuple[str, ...] = ()
+    over_snr: tuple[AtSnr, ...] = ()
+    detail: Detail | None = None
 
     @property
     def spiking(self) -> bool:
@@ -124,12 +149,22 @@ class Trace:
             f"per sample, measured on {self.samples} samples of {self.tokens} tokens; T={self.steps}, D={self.levels}; "
             f"MACs executed {t['macs_executed']:,.0f}, unrolled over T {t['macs_unrolled']:,.0f}"
         )
+        if self.over_snr:
+            points = ", ".join(f"{p.spike_rate:.3f} at {p.snr_db:g} dB" for p in self.over_snr)
+            rows.append(f"spike rate over SNR: {points}")
         if self.unaccounted:
             rows.append("no counting rule, in none of the numbers: " + ", ".join(self.unaccounted))
         return "\n".join([head, *rows]).replace("    nan", "      -")
 
-    def to_dict(self) -> dict[str, Any]:
-        """The TRACE of profile.json."""
+    def at_snr(self, snr_db: float) -> AtSnr:
+        """This trace as the rates at one SNR, that of its inputs."""
+        rates = {layer.path: layer.spike_rate for layer in self.layers if layer.kind == "spiking"}
+        return AtSnr(float(snr_db), self.samples, self.spike_rate, self.totals["synops"], rates)
+
+    def to_dict(self, *, keys: Keys = "spikeport") -> dict[str, Any]:
+        """The TRACE of profile.json; with `keys` the same counts by the names of another tool (see `keys.keyed`)."""
+        if keys != "spikeport":
+            return keyed(self, keys)
         return {
             "samples": self.samples,
             "tokens": self.tokens,
@@ -140,6 +175,8 @@ class Trace:
             "layers": [layer.to_dict() for layer in self.layers],
             "totals": self.totals,
             "unaccounted": list(self.unaccounted),
+            "over_snr": [asdict(point) for point in self.over_snr],
+            "detail": None if self.detail is None else self.detail.to_dict(),
         }
 
     @classmethod
@@ -153,4 +190,6 @@ class Trace:
             source=values["source"],
             layers=tuple(LayerCounts.from_dict(layer) for layer in values["layers"]),
             unaccounted=tuple(values["unaccounted"]),
+            over_snr=tuple(AtSnr(**point) for point in values.get("over_snr", ())),
+            detail=Detail.from_dict(values["detail"]) if values.get("detail") else None,
         )

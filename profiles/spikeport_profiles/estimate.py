@@ -11,12 +11,13 @@ import numpy as np
 from spikeport_errors import InputError, UsageError, unknown_name
 from spikeport_targets.card import Card, Constant, Quantity
 
+from .accuracy import Accuracy
 from .bare import Counts
 from .calibrate import Factor, Run, factor
 from .convention import convention_costs
 from .costs import Costs
 from .counts import Trace
-from .event import event_costs, on_chip
+from .event import Island, event_costs, islands, on_chip
 from .gpu import gpu_costs
 from .montecarlo import DRAWS, Draws, quantity
 from .text import si
@@ -47,14 +48,19 @@ class Energy:
 
 @dataclass(frozen=True)
 class TwinCost:
-    """What the quantised ANN twin costs on the same target, by the same constants."""
+    """What the quantised ANN twin costs on the same target, by the same constants, and how well it predicts there."""
 
     energy: Energy
     latency: Quantity | None
+    accuracy: Accuracy | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The `twin` of a target in profile.json."""
-        return {"energy": self.energy.to_dict(), "latency": None if self.latency is None else self.latency.to_dict()}
+        return {
+            "energy": self.energy.to_dict(),
+            "latency": None if self.latency is None else self.latency.to_dict(),
+            "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Estimate:
 
     `low` and `high` of every quantity are the 10th and 90th percentile of 500 draws. `break_even_spike_rate` is the
     rate at which the model's event energy equals its twin's (0 or less: no rate pays); None where no rate matters.
+    `cores` says how an event-driven chip shares out the layers, `accuracy` how well the artefact predicts there.
     """
 
     id: str
@@ -78,6 +85,8 @@ class Estimate:
     verdict: str
     notes: tuple[str, ...]
     constants: tuple[Constant, ...]
+    cores: tuple[Island, ...] = ()
+    accuracy: Accuracy | None = None
 
     def summary(self) -> str:
         """Target, energies, latency, verdict and notes, one a line."""
@@ -87,6 +96,11 @@ class Estimate:
             if mine is not None or theirs is not None or label.endswith(("total", "latency")):
                 twin = "" if self.twin is None else f"   twin: {_short(theirs)}"
                 lines.append(f"  {label:14} {_short(mine)}{twin}")
+        if self.accuracy is not None:
+            value = self.accuracy.nmse_db
+            where = "" if self.accuracy.runtime is None else f" in {self.accuracy.runtime}"
+            said = self.accuracy.reason if value is None else f"{value:.2f} dB, mean over all points, simulated{where}"
+            lines.append(f"  {'NMSE':14} {said}")
         lines.append(f"  {self.verdict}")
         lines += [f"  - {note}" for note in self.notes]
         return "\n".join(lines)
@@ -107,6 +121,8 @@ class Estimate:
             "verdict": self.verdict,
             "notes": list(self.notes),
             "constants": [_constant_dict(c) for c in self.constants],
+            "cores": [part.to_dict() for part in self.cores] or None,
+            "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
         }
 
     def _pairs(self) -> list[tuple[str, Quantity | None, Quantity | None]]:
@@ -166,6 +182,7 @@ def estimate(
         verdict=verdict(card, work, mine, theirs, even),
         notes=(*notes, *_other_precision(card, precision, twin_trace), *_calibrated(here, same)),
         constants=(*mine.used(), *_only_twin(mine, theirs), *mine.unknown),
+        cores=tuple(islands(work, card)) if isinstance(work, Trace) and card.klass == "event" else (),
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,17 @@ class Island:
     messages: float
     busiest_core: float
     spikes: float
+    busiest_per_step: tuple[float, ...] = ()
+    """SynOps of the busiest core at each of T steps, where the steps are known."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """One entry of `cores` in profile.json."""
+        return {
+            "path": self.path,
+            "cores": self.cores,
+            "busiest_core_synops": self.busiest_core,
+            "busiest_core_synops_per_step": list(self.busiest_per_step),
+        }
 
 
 def islands(trace: Trace, card: Card) -> list[Island]:
@@ -71,6 +83,7 @@ def islands(trace: Trace, card: Card) -> list[Island]:
         cores = max(
             ceil(layer.weights / limits["weights_per_core"]), ceil((width + layer.outputs) / limits["neurons_per_core"])
         )
+        share = ceil(layer.outputs / cores) / layer.outputs  # the outputs are shared out, a core hears every event
         found.append(
             Island(
                 path=layer.path,
@@ -79,8 +92,9 @@ def islands(trace: Trace, card: Card) -> list[Island]:
                 updates=(width + layer.outputs) * tokens * steps,
                 steps=tokens * (steps + 1),
                 messages=(width + layer.outputs) * tokens,
-                busiest_core=(layer.busiest_unit_per_step or synops / tokens) / cores,
+                busiest_core=(layer.busiest_unit_per_step or synops / tokens) * share,
                 spikes=source.nonzero if source.kind == "activation" else source.spikes,
+                busiest_per_step=tuple(value * share for value in layer.busiest_per_step),
             )
         )
     return found
@@ -108,6 +122,9 @@ def event_costs(
     else:
         parts = islands(work, draws.card)
         chips = ceil(sum(p.cores for p in parts) / draws.card.limits["cores_per_chip"])
+    if not parts:
+        nothing = f"Nothing of this model runs on {draws.card.name}: no neuron or activation feeds a layer."
+        return Costs(notes=(nothing,))
     given = work.latency_s if isinstance(work, Counts) else None
     latency = _latency(parts, draws) if given is None else np.full(1 + DRAWS, given)
     time = draws.record()
@@ -196,8 +213,9 @@ def _notes(
 ) -> tuple[str, ...]:
     cores, per_chip = sum(p.cores for p in parts), draws.card.limits["cores_per_chip"]
     notes = [
-        f"Only the {len(parts)} feed-forward islands run on the chip ({cores} of {chips * per_chip} cores, "
-        f"{chips} chip{'s' if chips > 1 else ''}); attention, LayerNorm and W1 need a host.",
+        f"Only the {len(parts)} layer{'s' if len(parts) > 1 else ''} that neurons or activations feed run on the chip "
+        f"({cores} of {chips * per_chip} cores, {chips} chip{'s' if chips > 1 else ''}); attention, LayerNorm and W1 "
+        "need a host.",
         "W1 is computed once on the host and injected as bias currents; tokens follow one another on the same cores "
         f"(all {trace.tokens} side by side would need {cores * trace.tokens} cores).",
         "A graded SynOp is charged like a binary one, for which alone an energy is published: that favours the twin.",

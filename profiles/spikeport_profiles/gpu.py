@@ -3,7 +3,8 @@
     t = (t0 + n_k t_k + FLOP / (eta_p peak_p) + bytes / (eta_b BW)) * structural factor
     E = P_active(precision, mode, boundary) * t
 
-Time is folded: W1, the staircase and W2 run once. Sparse spikes earn no credit: dense kernels do the zeros too.
+Time is folded under direct coding: W1, the staircase and W2 run once. Other networks are costed as they
+ran. Sparse spikes earn no credit: dense kernels do the zeros too.
 Where a card has `p_base`, E = p_base * t + e_flop(precision) * FLOP instead.
 """
 
@@ -35,10 +36,14 @@ KERNELS = {
 """Kernels a layer becomes after fusion (low, nominal, high): bias, residual and ReLU ride in the GEMM, BN folds."""
 
 UNFUSED_ATTENTION = (1, 3, 4)
-NOTES = (
-    "Time is folded (exact staircase, W1 and W2 once) and spike sparsity earns no credit: the only published pair on "
-    "an Orin Nano, VS-WNO (arXiv 2604.17040), ran 12 % slower and took 26 % more energy spiking than dense.",
-    "No measurement of this model family exists here: the latency interval carries a factor 2.5 for an unseen family.",
+FOLDED = "Time is folded (exact staircase, W1 and W2 once)"
+UNFOLDED = "The T steps are costed as they ran here, not folded into one"
+NO_CREDIT = (
+    "{time} and spike sparsity earns no credit: the only published pair on an Orin Nano, VS-WNO (arXiv 2604.17040), "
+    "ran 12 % slower and took 26 % more energy spiking than dense."
+)
+FAMILY = (
+    "No measurement of this model family exists here: the latency interval carries a factor 2.5 for an unseen family."
 )
 
 
@@ -65,6 +70,7 @@ def gpu_costs(work: Iterable[LayerCounts] | Counts, draws: Draws, precision: str
     power = draws.record()
     groups = {"latency": time, "event": power, "system": time + power, "total": time + power}
     unknown = draws.unknown()
+    time_note = () if isinstance(work, Counts) else _time_note(rows)
     missing = tuple(f"{c.name}: {c.source[0]}; what needs it is null." for c in unknown)
     return Costs(
         event=event,
@@ -73,7 +79,7 @@ def gpu_costs(work: Iterable[LayerCounts] | Counts, draws: Draws, precision: str
         latency=latency,
         constants=groups,
         unknown=unknown,
-        notes=(*NOTES, note, *missing),
+        notes=(*time_note, FAMILY, note, *missing),
     )
 
 
@@ -120,6 +126,14 @@ def _kernels(rows: list[LayerCounts], precision: str) -> Constant:
     low, nominal, high = (float(sum(counts[r.kind][i] for r in rows)) for i in range(3))
     source = ("fusion rule of spikeport_profiles.gpu, counted on the traced layers",)
     return Constant("kernels", low, nominal, high, "1", "assumed", source, "TensorRT, one engine")
+
+
+def _time_note(rows: list[LayerCounts]) -> tuple[str, ...]:
+    if not any(row.kind == "spiking" for row in rows):
+        return ()
+    once = any(row.macs_unrolled > row.macs_executed for row in rows)
+    stepwise = any(len(row.spikes_per_step) > 1 for row in rows)
+    return (NO_CREDIT.format(time=FOLDED if once or not stepwise else UNFOLDED),)
 
 
 def _over(amount: float, efficiency: Values | None, peak: Values | None) -> Values | None:

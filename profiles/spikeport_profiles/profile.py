@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +11,18 @@ from torch import nn
 
 from spikeport_errors import UsageError, unknown_name
 from spikeport_targets.card import Card
-from spikeport_toolkit.models.spikewfm import ChannelPredictor
+from spikeport_toolkit.models.config import Config
+from spikeport_toolkit.models.families import parameter_counts
 
+from .accuracy import AccuracyReport
+from .budget import Budget, BudgetReport, check_budget
 from .calibrate import Run
 from .counts import Trace
 from .estimate import Estimate, estimate
+from .keys import Keys
 from .measured import measure
 from .simulated import simulate
-from .trace import trace
+from .trace import trace, with_rates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,17 +39,34 @@ class Profile:
     twin: dict[str, Any] | None
     twin_trace: Trace | None
     targets: tuple[Estimate, ...]
+    accuracy: AccuracyReport | None = None
+    budget: BudgetReport | None = None
+
+    def with_accuracy(self, found: AccuracyReport) -> Profile:
+        """This profile with how well each target's artefact predicts."""
+        targets = []
+        for target, mine, theirs in zip(self.targets, found.targets, found.twins, strict=True):
+            twin = None if target.twin is None else replace(target.twin, accuracy=theirs)
+            targets.append(replace(target, accuracy=mine, twin=twin))
+        return replace(self, targets=tuple(targets), accuracy=found)
+
+    def with_budget(self, budget: Budget) -> Profile:
+        """This profile held against `budget`."""
+        return replace(self, budget=check_budget(self.targets, budget))
 
     def summary(self) -> str:
-        """Counts per layer, then each target, as text."""
+        """Counts per layer, then each target, then the budget, as text."""
         name = self.model["name"]
         trained = "trained" if self.model["trained"] else "untrained: spike rates say nothing about a trained model"
         beside = f"; twin {self.twin['name']}" if self.twin else "; no twin given"
         head = f"{name}: {self.model['parameters']:,} + {self.model['head_parameters']:,} parameters, {trained}{beside}"
-        return "\n\n".join([head, self.trace.summary(), *(t.summary() for t in self.targets)])
+        held = [] if self.budget is None else [self.budget.summary()]
+        return "\n\n".join([head, self.trace.summary(), *(t.summary() for t in self.targets), *held])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values by the schema `spikeport.profile/1`."""
+    def to_dict(self, *, keys: Keys = "spikeport") -> dict[str, Any]:
+        """Plain values by the schema `spikeport.profile/1`; with `keys`, counts alone by the names of another tool."""
+        if keys != "spikeport":
+            return {"model": self.model["name"], "samples": self.trace.samples, keys: self.trace.to_dict(keys=keys)}
         twin = None
         if self.twin is not None and self.twin_trace is not None:
             twin = {**self.twin, "trace": self.twin_trace.to_dict()}
@@ -55,6 +76,8 @@ class Profile:
             "trace": self.trace.to_dict(),
             "twin": twin,
             "targets": [t.to_dict() for t in self.targets],
+            "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
+            "budget": None if self.budget is None else self.budget.to_dict(),
         }
 
 
@@ -73,12 +96,14 @@ def profile(
     host: Card | None = None,
     runs: Sequence[tuple[Run, Trace]] = (),
     source: str = "inputs of the caller",
+    at_snr: Mapping[float, NDArray[np.float32]] | None = None,
+    detail: bool = False,
 ) -> Profile:
     """Trace `model` and its quantised `twin` on `batches` (float patches `[batch, token, value]`), cost both per card.
 
     `precision` and `scenario` apply to the cards that know them, the others use their own; UsageError if none does.
-    `source` says what the inputs are, `host` and `runs` as in `estimate`. A card of class `cpu` is measured, and a
-    simulator that models energy is run.
+    `source` says what the inputs are, `host` and `runs` as in `estimate`; `at_snr` and `detail` go to the trace. A
+    card of class `cpu` is measured, and a simulator that models energy is run.
     """
     known = {card.id for card in cards}
     stray = next((run for run, _ in runs if run.target not in known), None)
@@ -91,7 +116,9 @@ def profile(
         if asked is not None and not any(used):
             targets = ", ".join(card.id for card in cards)
             raise UsageError(f"{what} {asked!r} is known to none of {targets}; `spikeport targets show ID` lists them")
-    counts = trace(model, inputs, source=source)
+    counts = trace(model, inputs, source=source, detail=detail)
+    if at_snr:
+        counts = with_rates(counts, model, at_snr)
     twin_counts = None if twin is None else trace(twin, inputs, source=source)
 
     def cost(card: Card, asked: str | None, where: str | None) -> Estimate:
@@ -115,9 +142,9 @@ def profile(
 
 def _described(model: nn.Module, name: str | None, trained: bool) -> dict[str, Any]:
     body, head, config = sum(p.numel() for p in model.parameters()), 0, {}
-    if isinstance(model, ChannelPredictor):
-        body, head = model.parameter_counts()
-        config = model.config.to_dict()
+    if isinstance(getattr(model, "config", None), Config):
+        body, head = parameter_counts(model)
+        config = model.config.to_dict()  # type: ignore[union-attr, operator]
     return {
         "name": name or _name(model),
         "parameters": body,
@@ -128,4 +155,4 @@ def _described(model: nn.Module, name: str | None, trained: bool) -> dict[str, A
 
 
 def _name(model: nn.Module) -> str:
-    return model.config.name if isinstance(model, ChannelPredictor) else type(model).__name__
+    return str(getattr(getattr(model, "config", None), "name", type(model).__name__))

@@ -27,6 +27,8 @@ def break_even(mine: Costs, twin: Costs, rate: float) -> float | None:
 
 def verdict(card: Card, work: Trace | Counts, mine: Costs, twin: Costs | None, even: float | None) -> str:
     """One or two sentences for the report."""
+    if not work.spiking and card.klass == "event":
+        return f"This model does not spike: {card.name} is costed for one pass of graded values behind its activations."
     if not work.spiking:
         return f"This model does not spike; it is costed on {card.name} as the dense network it is."
     if twin is None:

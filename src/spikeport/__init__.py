@@ -31,18 +31,20 @@ if TYPE_CHECKING:
         estimate,
         evaluate,
         export,
+        import_weights,
         load_model,
         plan,
         profile,
         report,
+        sweep,
         trace,
         train,
     )
 
 __version__ = "0.1.0"
 _API = (
-    "Counts", "check", "conformance", "demo", "estimate", "evaluate", "export",
-    "load_model", "plan", "profile", "report", "trace", "train",
+    "Counts", "check", "conformance", "demo", "estimate", "evaluate", "export", "import_weights",
+    "load_model", "plan", "profile", "report", "sweep", "trace", "train",
 )  # fmt: skip
 
 __all__ = [
@@ -61,10 +63,12 @@ __all__ = [
     "estimate",
     "evaluate",
     "export",
+    "import_weights",
     "load_model",
     "plan",
     "profile",
     "report",
+    "sweep",
     "trace",
     "train",
 ]

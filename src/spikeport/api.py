@@ -14,20 +14,30 @@ from numpy.typing import NDArray
 from spikeport_converters import export as converter
 from spikeport_converters.contenders import contenders, model_config, model_name_of
 from spikeport_converters.plan import plan as make_plan
-from spikeport_errors import UsageError, unknown_name
+from spikeport_converters.tailor import tailor
+from spikeport_errors import UsageError
+from spikeport_profiles.accuracy import deployed_accuracy
 from spikeport_profiles.bare import Counts
 from spikeport_profiles.calibrate import read_runs
 from spikeport_profiles.estimate import estimate as make_estimate
+from spikeport_profiles.inputs import calibration_inputs
 from spikeport_profiles.profile import profile as make_profile
 from spikeport_profiles.report import report as make_report
+from spikeport_profiles.sweep import sweep as run_sweep
+from spikeport_profiles.table import csv_of
 from spikeport_profiles.trace import trace as make_trace
+from spikeport_profiles.trace import with_rates
 from spikeport_targets.card import load_card
 from spikeport_toolkit.data.impairments import Interference, parse_impairments
 from spikeport_toolkit.data.splits import evaluation_splits
 from spikeport_toolkit.files import write_json, write_text
 from spikeport_toolkit.models.checkpoint import trained_cities, trained_links
+from spikeport_toolkit.models.config import ModelConfig
+from spikeport_toolkit.models.import_lwm import import_weights as run_import
 from spikeport_toolkit.models.load import converting, is_trained, load_model, twin_of
 from spikeport_toolkit.tasks import channel_estimation, channel_prediction
+from spikeport_toolkit.tasks.registry import task_of
+from spikeport_toolkit.tasks.request import Request
 from spikeport_toolkit.training.loop import Progress
 from spikeport_toolkit.training.loop import train as run_training
 from spikeport_toolkit.training.recipe import load_recipe
@@ -39,11 +49,15 @@ if TYPE_CHECKING:
     from spikeport_converters.conformance import Conformance
     from spikeport_converters.export import CheckReport
     from spikeport_converters.plan import Plan
+    from spikeport_profiles.budget import Budget
     from spikeport_profiles.counts import Trace
     from spikeport_profiles.estimate import Estimate
     from spikeport_profiles.profile import Profile
     from spikeport_profiles.report import Report
+    from spikeport_profiles.sweep import Sweep
+    from spikeport_toolkit.models.import_lwm import Imported
     from spikeport_toolkit.tasks.channel_prediction import Evaluation
+    from spikeport_toolkit.tasks.registry import Result
 
 __all__ = [
     "Counts",
@@ -53,17 +67,19 @@ __all__ = [
     "estimate",
     "evaluate",
     "export",
+    "import_weights",
     "load_model",
     "plan",
     "profile",
     "report",
+    "sweep",
     "trace",
     "train",
 ]
 
 SAMPLES, SEED, MOST_SAMPLES, MOST_SEEDS = 16, 0, 4096, 100
-TASKS = ("channel-estimation", "channel-prediction")
 BASELINES_ALONE = "baselines"
+ACCURACY_SNR, ACCURACY_LINKS = "-10:30:10", 50
 DEMO_LINKS = 200
 """Test links a point in the demo, for its three minutes; `evaluate` takes 500."""
 Step = Callable[[str, int, int], None]
@@ -91,17 +107,24 @@ def export(
     samples: int = SAMPLES,
     seed: int = SEED,
     allow_approximate: bool = False,
+    calibration: str = "minmax",
+    sensitivity: str | None = None,
+    max_nmse_loss: float | None = None,
+    qat: int | None = None,
 ) -> Bundle:
     """Convert MODEL for `target`, run the result beside the reference, and write the bundle `out`.
 
-    `precision` defaults to the card's `default_precision`. `samples` real channels, drawn with `seed`, serve as
+    `precision` is a preset of the card (default: its `default_precision`), `calibration` minmax, entropy or mse.
+    `sensitivity` (groups, layers) measures what quantising each part costs; `max_nmse_loss` in dB replaces an INT8
+    preset by the cheapest assignment within that loss; `qat` fine-tunes for so many steps. `samples` real channels, drawn with `seed`, serve as
     calibration and golden inputs; a module of the user's that has an `example_input` is run on that instead.
     `allow_approximate` writes also what a simulator reproduces only in part, with parity reported, not gated. Look at
-    `.parity` of the result: a bundle is written also when it fails.
+    `.ok` of the result: a bundle is written also when parity or a rung of the verify ladder fails.
     """
     card = load_card(target)
     network = load_model(model)
-    chosen = precision or str(card.limits.get("default_precision", "fp32"))
+    asked = (sensitivity, max_nmse_loss, qat) != (None, None, None)
+    chosen = converter.precision_of(card, precision, calibration, integer=asked)
     with converting(model):
         if not hasattr(network, "config"):  # a user's own module: what the target cannot run is said before all else
             make_plan(network, None, card).require(allow_approximate=allow_approximate)
@@ -109,12 +132,17 @@ def export(
         own = isinstance(example, torch.Tensor)
         if isinstance(example, torch.Tensor):
             patches, truth = example.detach().numpy(), None
+        elif card.route == "onnx" and not isinstance(getattr(network, "config", None), ModelConfig):
+            patches, truth = _inputs(model, network, samples, seed)[0], None
         else:
             patches, truth = _samples(network, samples, seed)
+        tailored = tailor(
+            network, chosen, patches, seed=seed, parts=sensitivity, budget_db=max_nmse_loss, qat_steps=qat
+        )
         return converter.export(
-            network,
+            tailored.model,
             card,
-            chosen,
+            tailored.chosen,
             out,
             patches,
             truth,
@@ -123,12 +151,18 @@ def export(
             seeds={} if own else {"samples": seed},
             licences={} if own else {"golden inputs": "ODbL (OpenStreetMap cities) and Apache-2.0 (procedural cities)"},
             allow_approximate=allow_approximate,
+            original=tailored.original,
+            compilers=True,
+            notes=tailored.notes,
         )
 
 
-def check(folder: str | Path) -> CheckReport:
-    """Verify every hash of a bundle, then run its parity again; truthy when all holds."""
-    return converter.check(folder)
+def check(folder: str | Path, *, bisect: bool = False) -> CheckReport:
+    """Verify every hash of a bundle, then run its parity again; truthy when all holds.
+
+    `bisect` also names the first layer of its graph that differs from the model.
+    """
+    return converter.check(folder, bisect=bisect)
 
 
 def conformance(
@@ -150,11 +184,20 @@ def conformance(
     return result
 
 
-def trace(model: str, *, samples: int = SAMPLES, seed: int = SEED) -> Trace:
-    """Spikes, SynOps, MACs and bytes of MODEL per layer, measured on `samples` real channels."""
+def trace(
+    model: str, *, samples: int = SAMPLES, seed: int = SEED, rates_snr: str | None = None, detail: bool = False
+) -> Trace:
+    """Spikes, SynOps, MACs and bytes of MODEL per layer, measured on `samples` real channels.
+
+    A module of the user's is traced on its `example_input`. `rates_snr` (low:high:step in dB) adds spike rates at each
+    SNR, `detail` the spikes and membrane potentials of one sample.
+    """
     network = load_model(model)
-    patches, _ = _samples(network, samples, seed)
-    return make_trace(network, [patches], source=_source(samples))
+    with converting(model):
+        patches, source = _inputs(model, network, samples, seed)
+        found = make_trace(network, [patches], source=source, detail=detail)
+        at_snr = _at_snr(model, network, samples, seed, rates_snr)
+        return with_rates(found, network, at_snr) if at_snr else found
 
 
 def estimate(
@@ -191,40 +234,115 @@ def profile(
     calibrate: str | Path | None = None,
     samples: int = SAMPLES,
     seed: int = SEED,
+    rates_snr: str | None = None,
+    detail: bool = False,
+    accuracy: bool = False,
+    snr: str = ACCURACY_SNR,
+    links: int = ACCURACY_LINKS,
+    bundles: str | Path | None = None,
+    budget: Budget | None = None,
+    progress: Step = _silent,
 ) -> Profile:
-    """Trace MODEL and its quantised-ReLU twin, cost both on every target; writes `out`/profile.json if given.
+    """Trace MODEL and its quantised-ReLU twin, cost both on every target; writes `out`/profile.json and profile.csv.
 
     A MODEL that is no preset has no twin here; a twin preset without shipped weights is traced untrained and says so.
-    `host` is the target that runs what an event-driven chip of `targets` cannot: their totals are then composed.
-    `calibrate` is a CSV file of runs on these targets (model,target,precision,scenario,latency_s,energy_j); each of its
-    models is traced, and the runs narrow the intervals.
+    A module of the user's is traced on its `example_input`. `host` is the target that runs what an event-driven chip of
+    `targets` cannot: their totals are then composed. `calibrate` is a CSV file of runs on these targets
+    (model,target,precision,scenario,latency_s,energy_j); each of its models is traced, and the runs narrow the
+    intervals. `rates_snr` and `detail` as in `trace`. `accuracy` exports MODEL for every target (to `bundles` if given)
+    and evaluates the artefacts at `snr` on `links` links a point. `budget` is held against every target: look at
+    `.budget` of the result.
     """
     if not targets:
         raise UsageError("name at least one --target; `spikeport targets` lists them")
     cards = [load_card(target) for target in targets]
     network = load_model(model)
-    patches, _ = _samples(network, samples, seed)
+    with converting(model):
+        patches, source = _inputs(model, network, samples, seed)
+        at_snr = _at_snr(model, network, samples, seed, rates_snr)
     runs = read_runs(Path(calibrate)) if calibrate is not None else ()
     traces = {name: trace(name, samples=samples, seed=seed) for name in dict.fromkeys(run.model for run in runs)}
-    twin = twin_of(model, "qrelu")
-    result = make_profile(
-        network,
-        load_model(twin) if twin else None,
-        cards,
-        [patches],
-        name=model,
-        twin_name=twin,
-        trained=is_trained(model),
-        twin_trained=bool(twin) and is_trained(str(twin)),
-        precision=precision,
-        scenario=scenario,
-        host=load_card(host) if host else None,
-        runs=[(run, traces[run.model]) for run in runs],
-        source=_source(samples),
-    )
+    name = twin_of(model, "qrelu")
+    twin = load_model(name) if name else None
+    with converting(model):
+        result = make_profile(
+            network,
+            twin,
+            cards,
+            [patches],
+            name=model,
+            twin_name=name,
+            trained=is_trained(model),
+            twin_trained=bool(name) and is_trained(str(name)),
+            precision=precision,
+            scenario=scenario,
+            host=load_card(host) if host else None,
+            runs=[(run, traces[run.model]) for run in runs],
+            source=source,
+            at_snr=at_snr,
+            detail=detail,
+        )
+        if accuracy:
+            found = deployed_accuracy(
+                network,
+                twin,
+                cards,
+                [target.precision for target in result.targets],
+                _samples(network, samples, seed),
+                name=model,
+                trained=is_trained(model),
+                snrs_db=_snrs(snr),
+                links=links,
+                seed=seed,
+                bundles=Path(bundles) if bundles is not None else None,
+                progress=partial(progress, "accuracy"),
+            )
+            result = result.with_accuracy(found)
+    if budget:
+        result = result.with_budget(budget)
     if out is not None:
         write_json(Path(out) / "profile.json", result.to_dict())
+        write_text(Path(out) / "profile.csv", csv_of(result))
     return result
+
+
+def sweep(
+    model: str,
+    *,
+    sweep: str,
+    out: str | Path | None,
+    targets: Sequence[str] = (),
+    precision: str | None = None,
+    host: str | None = None,
+    samples: int = SAMPLES,
+    seed: int = SEED,
+    snr: str = ACCURACY_SNR,
+    links: int = ACCURACY_LINKS,
+    jobs: int | None = None,
+    progress: Step = _silent,
+) -> Sweep:
+    """Profile and evaluate MODEL over a design space, in `jobs` processes; writes sweep.json and sweep.csv in `out`.
+
+    `sweep` is axes and values, as "neuron=lif,ilif;steps=2,4,8;precision=fp16,int8;target=jetson-orin-nano,loihi2".
+    A changed T or D is not retrained, and the point says so. Points stay in `out`, so that a killed sweep goes on.
+    """
+    if out is None:
+        raise UsageError("--sweep keeps every point in a folder: name one with --out")
+    _check_samples(samples, seed)
+    return run_sweep(
+        model,
+        sweep,
+        Path(out),
+        targets=targets,
+        precision=precision,
+        host=host,
+        samples=samples,
+        seed=seed,
+        snrs_db=_snrs(snr),
+        links=links,
+        jobs=jobs,
+        progress=partial(progress, "sweep"),
+    )
 
 
 def evaluate(
@@ -232,24 +350,31 @@ def evaluate(
     *,
     out: str | Path | None = None,
     task: str = "channel-prediction",
-    snr: str = "-10:30:5",
+    snr: str | None = None,
     compare: Sequence[str] = (),
     islands: str | None = None,
     baselines: str = "",
     sinr: str | None = None,
     impairments: str = "",
+    labels: str | Sequence[int] | None = None,
+    adaptation: str | None = None,
     data: str | Path | None = None,
-    links: int = 500,
+    links: int | None = None,
     seed: int = SEED,
-    seeds: int = 1,
+    seeds: int | None = None,
     progress: Step = _silent,
-) -> Evaluation:
-    """NMSE over SNR of MODEL beside the baselines, the genie's limit and the models of `compare`.
+) -> Result:
+    """How well MODEL does a `task` beside the models of `compare`, baselines and, where there is one, a limit.
 
-    `task` is channel-prediction or channel-estimation; MODEL `baselines` evaluates the baselines alone, and for
-    estimation is the only one there is. last-value, wiener, lmmse and genie always run; `baselines` adds others by
-    name, commas between, or all. `sinr` in place of `snr` adds co-channel users; `impairments` spoil the receiver, as
-    cfo=200,adc=6 (data/impairments.py). `seeds` seeds from `seed` on draw links, motion and noise anew.
+    The tasks stand in spikeport_toolkit/tasks/registry.py with what they take and the defaults of `snr`, `links`,
+    `labels` and `seeds`. All but channel-prediction fit a read-out of the model's features to so many `labels`, by an
+    `adaptation` (probe, last-k, lora, full; zero-shot where pre-training already does the task). The rest is about
+    channel-prediction, NMSE over SNR:
+
+    MODEL `baselines` evaluates the baselines alone, also of channel-estimation. last-value, wiener, lmmse and genie
+    always run; `baselines` adds others by name, commas between, or all. `sinr` in place of `snr` adds co-channel users;
+    `impairments` spoil the receiver, as cfo=200,adc=6 (data/impairments.py). `seeds` seeds from `seed` on draw links,
+    motion and noise anew.
 
     Any of them may be the folder of a bundle: then the artefact itself is run (role `deployed`), in onnxruntime, and
     its islands in its simulator or in the runtime `islands`. MODEL's float model stands beside it.
@@ -257,41 +382,95 @@ def evaluate(
     embedded cities, held-out users of the seven training cities and the three unseen ones). Writes
     `out`/evaluation.json if given.
     """
-    if task not in TASKS:
-        raise unknown_name("task", task, TASKS, "choose one")
+    chosen = task_of(task)
+    given = {"snr": snr, "sinr": sinr, "impairments": impairments or None, "baselines": baselines or None}
+    chosen.check(given | {"islands": islands, "labels": labels, "adaptation": adaptation})
+    if snr is not None and sinr is not None:
+        raise UsageError("--snr and --sinr are both given, and there is one axis: leave one out")
     _check_seed(seed)
+    links, seeds = chosen.links if links is None else links, chosen.seeds if seeds is None else seeds
     if not 1 <= seeds <= MOST_SEEDS:
         raise UsageError(f"--seeds is {seeds}; 1 to {MOST_SEEDS} are possible")
+    snrs = _snrs(snr or chosen.snr) if sinr is None else _snrs(sinr, "--sinr")
+    tell = partial(progress, "evaluate")
+    result: Result
+    if chosen.run is not None and model != BASELINES_ALONE:
+        if len(_snrs(chosen.snr)) == 1 < len(snrs):
+            raise UsageError(f"--snr {snr!r} is a range; {task} is measured at one SNR: give one number")
+        names = list(dict.fromkeys((model, *compare)))
+        request = Request(
+            {name: _float_model(name) for name in names}, snrs, chosen.labels if labels is None else _labels(labels),
+            chosen.adaptation(adaptation), links, seed, seeds, None if data is None else Path(data),
+            trained_cities(names), trained_links(names), tell,
+        )  # fmt: skip
+        result = chosen.run(request)
+    else:
+        result = _nmse(
+            task, model, snrs, compare, islands, baselines, impairments, data, links, seed, seeds, tell,
+            sinr=sinr is not None,
+        )  # fmt: skip
+    if out is not None:
+        write_json(Path(out) / "evaluation.json", result.to_dict())
+    return result
+
+
+def _nmse(
+    task: str, model: str, snrs: tuple[float, ...], compare: Sequence[str], islands: str | None, baselines: str,
+    impairments: str, data: str | Path | None, links: int, seed: int, seeds: int,
+    progress: Callable[[int, int], None], *, sinr: bool,
+) -> Evaluation:  # fmt: skip
+    """Channel prediction, in which bundles take part, and the baselines alone."""
     hardware, noise = parse_impairments(impairments)
     models = [model_name_of(name) for name in (model, *compare)]
     common: dict[str, Any] = {
-        "snrs_db": _snrs(snr) if sinr is None else _snrs(sinr, "--sinr"),
+        "snrs_db": snrs,
         "links": links,
         "seed": seed,
         "seeds": seeds,
         "splits": evaluation_splits(data, trained_cities(models), trained_links(models)),
         "data": str(data) if data is not None else "embedded cities (ray-traced)",
-        "progress": partial(progress, "evaluate"),
+        "progress": progress,
     }
-    if task == "channel-estimation":
-        _refuse_estimation(model, compare, sinr, impairments)
-        result = channel_estimation.evaluate(**common)
-    else:
-        alone = model == BASELINES_ALONE and not compare
-        rivals = () if alone else contenders(model, compare, islands)
-        result = channel_prediction.evaluate(
-            model if alone else model_name_of(model),
-            {rival.name: (rival.role, rival.predict) for rival in rivals},
-            model_config("spikewfm-nano", load_model("spikewfm-nano")).grid if alone else rivals[0].grid,
-            baselines=[name.strip() for name in baselines.split(",")] if baselines else (),
-            sinr=Interference() if sinr is not None else None,
-            impairments=hardware,
-            noise=noise,
-            **common,
+    if task == "channel-estimation" and not compare:
+        return channel_estimation.evaluate(**common)
+    if task != "channel-prediction":
+        raise UsageError(
+            f"{BASELINES_ALONE} alone are a MODEL of channel-prediction and channel-estimation, without --compare; "
+            f"{task} shows them beside a model: name one"
         )
-    if out is not None:
-        write_json(Path(out) / "evaluation.json", result.to_dict())
-    return result
+    alone = model == BASELINES_ALONE and not compare
+    rivals = () if alone else contenders(model, compare, islands)
+    return channel_prediction.evaluate(
+        model if alone else model_name_of(model),
+        {rival.name: (rival.role, rival.predict) for rival in rivals},
+        model_config("spikewfm-nano", load_model("spikewfm-nano")).grid if alone else rivals[0].grid,
+        baselines=[name.strip() for name in baselines.split(",")] if baselines else (),
+        sinr=Interference() if sinr else None,
+        impairments=hardware,
+        noise=noise,
+        **common,
+    )
+
+
+def _float_model(name: str) -> nn.Module:
+    if (Path(name) / "manifest.json").is_file():
+        raise UsageError(f"{name} is a bundle, whose features cannot be read: give the model it was made from")
+    return load_model(name)
+
+
+def _labels(labels: str | Sequence[int]) -> tuple[int, ...]:
+    try:
+        found = sorted({int(part) for part in (labels.split(",") if isinstance(labels, str) else labels)})
+    except ValueError:
+        found = []
+    if not found or found[0] < 2:
+        raise UsageError(f"--labels {labels!r} is no list of whole numbers of 2 or more, as 50,200")
+    return tuple(found)
+
+
+def import_weights(file: str | Path, *, preset: str, out: str | Path) -> Imported:
+    """The published weights `file` as the checkpoint folder `out` of `preset` (lwm-1.0-code, lwm-1.1-code)."""
+    return run_import(file, preset_name=preset, out=out)
 
 
 def train(
@@ -301,19 +480,28 @@ def train(
     data: str | Path | None = None,
     resume: bool = False,
     max_steps: int | None = None,
+    save_every: int | None = None,
+    start: str | None = None,
+    tensorboard: str | Path | None = None,
+    device: str = "auto",
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
     """Run a recipe; leaves a checkpoint folder at `out` (default: the recipe's name in the working folder).
 
-    `data` is a store (`spikeport data make`) to train on; default: the embedded cities.
+    `data` is a store (`spikeport data make`) to train on; default: the embedded cities. `save_every` steps (default:
+    the recipe's) the state is written that `resume` goes on from. `start` is a trained model to begin with. `device` is
+    auto, cpu or cuda. See docs/training.md.
     """
-    if max_steps is not None and max_steps < 1:
-        raise UsageError(f"--max-steps is {max_steps}; at least 1 is needed")
+    for name, value in (("--max-steps", max_steps), ("--save-every", save_every)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}; at least 1 is needed")
     chosen = load_recipe(recipe)
     store = None if data is None else Path(data)
+    board = None if tensorboard is None else Path(tensorboard)
     return run_training(
-        chosen, Path(out or chosen.name), data=store, resume=resume, max_steps=max_steps, report=progress
-    )
+        chosen, Path(out or chosen.name), data=store, resume=resume, max_steps=max_steps, save_every=save_every,
+        start=start, tensorboard=board, device=device, report=progress,
+    )  # fmt: skip
 
 
 def report(folders: Sequence[str | Path], *, out: str | Path, title: str | None = None) -> Report:
@@ -332,30 +520,31 @@ def demo(out: str | Path = "spikeport-demo", *, links: int = DEMO_LINKS, progres
 
 
 def _samples(network: nn.Module, samples: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    if not 1 <= samples <= MOST_SAMPLES:
-        raise UsageError(f"--samples is {samples}; 1 to {MOST_SAMPLES} are possible")
-    _check_seed(seed)
+    _check_samples(samples, seed)
     return channel_prediction.example_pairs(model_config("MODEL", network), samples, seed)
 
 
-def _refuse_estimation(model: str, compare: Sequence[str], sinr: str | None, impairments: str) -> None:
-    """Estimation knows baselines and thermal noise only."""
-    if model != BASELINES_ALONE or compare:
-        raise UsageError(
-            f"{model if model != BASELINES_ALONE else compare[0]} predicts the next slot and has no head for "
-            "estimation: `spikeport evaluate baselines --task channel-estimation` evaluates the baselines"
-        )
-    if sinr is not None or impairments:
-        raise UsageError("--sinr and --impairments go with channel-prediction; estimation has thermal noise: --snr")
+def _inputs(model: str, network: nn.Module, samples: int, seed: int) -> tuple[NDArray[np.float32], str]:
+    _check_samples(samples, seed)
+    return calibration_inputs(model, network, samples, seed)
+
+
+def _at_snr(
+    model: str, network: nn.Module, samples: int, seed: int, rates_snr: str | None
+) -> dict[float, NDArray[np.float32]]:
+    snrs = () if rates_snr is None else _snrs(rates_snr, "--rates-snr")
+    return {each: calibration_inputs(model, network, samples, seed, each)[0] for each in snrs}
+
+
+def _check_samples(samples: int, seed: int) -> None:
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise UsageError(f"--samples is {samples}; 1 to {MOST_SAMPLES} are possible")
+    _check_seed(seed)
 
 
 def _check_seed(seed: int) -> None:
     if not 0 <= seed < 2**32:
         raise UsageError(f"--seed is {seed}; 0 to 2^32 - 1 are possible")
-
-
-def _source(samples: int) -> str:
-    return f"{samples} ray-traced links of the embedded training cities, both slot spacings, SNR U(-10, 30) dB"
 
 
 def _snrs(text: str, option: str = "--snr") -> tuple[float, ...]:

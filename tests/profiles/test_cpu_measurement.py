@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
+from tiny_model import tiny
 
 from spikeport_errors import InputError
 from spikeport_profiles import measured
@@ -11,10 +14,10 @@ from spikeport_profiles.estimate import estimate
 from spikeport_profiles.measured import Counter, measure
 from spikeport_profiles.trace import trace
 from spikeport_targets.card import load_card
-from spikeport_toolkit.models.load import load_model
 
 CARD = load_card("cpu-onnxruntime")
-PATCHES = np.random.default_rng(0).standard_normal((2, 64, 336)).astype(np.float32)
+MODEL, TWIN = tiny("lif", steps=4), tiny("qrelu", levels=4)
+PATCHES = np.random.default_rng(0).standard_normal((2, MODEL.config.grid.tokens, 336)).astype(np.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +27,7 @@ def short_blocks(monkeypatch):
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_latency_of_model_and_twin_is_measured_and_says_on_what(precision, tmp_path):
-    twin = load_model("spikewfm-nano-qrelu")
-    found = measure(load_model("spikewfm-nano"), twin, CARD, PATCHES, precision, powercap=tmp_path)
+    found = measure(MODEL, TWIN, CARD, PATCHES, precision, powercap=tmp_path)
     for quantity in (found.latency, found.twin.latency):
         assert 0 < quantity.low <= quantity.nominal <= quantity.high
         assert (quantity.unit, quantity.kind) == ("s", "measured")
@@ -36,7 +38,7 @@ def test_latency_of_model_and_twin_is_measured_and_says_on_what(precision, tmp_p
 
 
 def test_without_a_twin_there_is_no_comparison(tmp_path):
-    found = measure(load_model("spikewfm-nano"), None, CARD, PATCHES, "fp32", powercap=tmp_path)
+    found = measure(MODEL, None, CARD, PATCHES, "fp32", powercap=tmp_path)
     assert found.twin is None
     assert "no twin" in found.verdict
 
@@ -60,11 +62,21 @@ def test_the_energy_counter_is_read_in_joules_and_may_wrap_once(tmp_path):
 
 def test_energy_is_measured_where_the_counter_can_be_read(tmp_path):
     rapl(tmp_path, 5)
-    found = measure(load_model("spikewfm-nano"), None, CARD, PATCHES, "fp32", powercap=tmp_path)
+    found = measure(MODEL, None, CARD, PATCHES, "fp32", powercap=tmp_path)
     assert found.energy.total is not None
     assert (found.energy.total.nominal, found.energy.total.kind) == (0.0, "measured")
 
 
 def test_counts_alone_cannot_be_measured():
     with pytest.raises(InputError, match="spikeport profile"):
-        estimate(trace(load_model("spikewfm-nano"), [PATCHES]), CARD)
+        estimate(trace(MODEL, [PATCHES]), CARD)
+
+
+def test_the_machine_and_the_number_of_runs_are_named_and_the_core_is_given_back(tmp_path):
+    before = os.sched_getaffinity(0)
+    found = measure(MODEL, None, CARD, PATCHES, "fp32", powercap=tmp_path)
+    assert os.sched_getaffinity(0) == before
+    runs = measured.BLOCKS * measured.LEAST_RUNS
+    assert found.latency.source[0].startswith(f"{runs} samples on ")
+    assert "one thread" in found.latency.source[0]
+    assert f"median of {runs} runs at batch 1" in found.notes[0]

@@ -3,13 +3,17 @@ from __future__ import annotations
 import csv
 from importlib.resources import files
 
+import numpy as np
 import pytest
 
 from spikeport_profiles.counts import LayerCounts
+from spikeport_profiles.estimate import estimate
 from spikeport_profiles.gpu import gpu_costs
 from spikeport_profiles.latency_fit import NAMES, bootstrap, fit, held_out, latency_points, within
 from spikeport_profiles.montecarlo import Draws
+from spikeport_profiles.trace import trace
 from spikeport_targets.card import load_card
+from spikeport_toolkit.models.load import load_model
 
 LAYERS = [LayerCounts("fc", "linear", macs_executed=1e9, weight_bytes=4_000_000, activation_bytes=400_000)]
 
@@ -82,3 +86,14 @@ def test_base_power_and_operations_reproduce_the_wall_measurements():
     assert costs.event[0] == pytest.approx(0.97e-12 * 2e9)
     assert costs.system[0] == pytest.approx(29.9 * costs.latency[0])
     assert gpu_costs(LAYERS, Draws(card, "maxn"), "fp16").total is None
+
+
+def test_time_is_called_folded_only_where_the_current_is_constant():
+    patches = np.zeros((1, 64, 336), np.float32)
+    said = {
+        name: estimate(trace(load_model(name), [patches]), load_card("jetson-orin-nano")).notes[0]
+        for name in ("spikewfm-nano", "spikewfm-nano-carry", "spikewfm-nano-relu")
+    }
+    assert said["spikewfm-nano"].startswith("Time is folded")
+    assert said["spikewfm-nano-carry"].startswith("The T steps are costed as they ran here")
+    assert said["spikewfm-nano-relu"].startswith("No measurement of this model family")

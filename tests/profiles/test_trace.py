@@ -214,6 +214,41 @@ def test_attention_is_counted_exactly_however_it_is_written_and_in_every_mode(ho
     assert found.unaccounted == ()
 
 
+class Hybrid(nn.Module):
+    """Attention written in one of four ways, then Linear, LIF, Linear at each of 4 steps on constant currents."""
+
+    def __init__(self, how: str):
+        super().__init__()
+        self.attention = Attending(how)
+        self.fc1, self.fc2 = nn.Linear(12, 16), nn.Linear(16, 12)
+        self.lif = neuron.LIFNode(tau=2.0, decay_input=False, v_reset=0.0, step_mode="m")
+        with torch.no_grad():
+            self.fc1.weight.zero_()
+            self.fc1.bias.copy_(torch.tensor(CURRENTS).repeat_interleave(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(x)
+        self.lif.reset()
+        return x + self.fc2(self.lif(self.fc1(x.expand(4, *x.shape)))).mean(0)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "no_grad", "inference_mode"])
+@pytest.mark.parametrize("how", ["mha", "sdpa", "explicit", "einsum"])
+def test_a_whole_hybrid_block_is_counted_exactly_in_every_mode(how, mode):
+    # N = 5, d = 12, 16 neurons, T = 4: attention 2880 + 600; fc1, fc2 4 * 5 * 12 * 16 = 3840 each, fc1 on one input
+    # repeated, so 960 would do; spikes 5 * 28 = 140, SynOps 12 for each = 1680, updates 5 * 16 * 4 = 320
+    model = Hybrid(how).train(mode == "train")
+    with {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(mode, torch.enable_grad)():
+        found = trace(model, [inputs(2, 5, 12)])
+    fc1, lif, fc2 = (layer(found, path) for path in ("fc1", "lif", "fc2"))
+    assert found.totals["macs_executed"] == 2880 + 600 + 2 * 3840
+    assert (fc1.macs_executed, fc1.macs_algebraic, fc2.macs_algebraic) == (3840, 960, 3840)
+    assert (lif.spikes, lif.neuron_updates, lif.spike_rate) == (140, 320, 0.4375)
+    assert lif.spikes_per_step == (20, 40, 40, 40)
+    assert (fc2.synops, fc2.synops_per_step) == (1680, (240, 480, 480, 480))
+    assert (found.steps, found.unaccounted, model.training) == (4, (), mode == "train")
+
+
 class Convolutional(nn.Module):
     """Conv, IF at each of 3 steps, strided grouped conv over the spikes, read out by a bare F.linear."""
 

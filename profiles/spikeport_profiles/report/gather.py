@@ -14,6 +14,9 @@ from spikeport_toolkit.files import read_json
 
 from .inputs import Evaluation, Manifest, Profile
 
+TABLES = ("spikeport.scores/1", "spikeport.classification/1")
+"""Schemas of evaluation.json that the report leaves out: tables of tasks such as positioning."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -40,21 +43,29 @@ def gather(folders: Sequence[Path]) -> tuple[Run, ...]:
 def _read(folder: Path, name: str) -> Run:
     if not folder.is_dir():
         raise InputError(f"run folder {folder} does not exist or is not a folder; check the path")
-    evaluation, profile = folder / "evaluation.json", folder / "profile.json"
-    bundles = {file.parent.name: _load(file, Manifest) for file in sorted(folder.glob("[!.]*/manifest.json"))}
-    if not (evaluation.exists() or profile.exists() or bundles):
-        raise InputError(
-            f"run folder {folder} holds no evaluation.json, profile.json or bundle; make one with "
-            f"`spikeport evaluate MODEL --out {folder}` or `spikeport profile MODEL --target ID --out {folder}`"
-        )
+    profile = folder / "profile.json"
     run = Run(
         name,
-        _load(evaluation, Evaluation) if evaluation.exists() else None,
+        _evaluation(folder / "evaluation.json"),
         _load(profile, Profile) if profile.exists() else None,
-        bundles,
+        {file.parent.name: _load(file, Manifest) for file in sorted(folder.glob("[!.]*/manifest.json"))},
     )
+    if not (run.evaluation or run.profile or run.bundles):
+        raise InputError(
+            f"run folder {folder} holds no evaluation.json of NMSE over SNR, no profile.json and no bundle; make one with "
+            f"`spikeport evaluate MODEL --out {folder}` or `spikeport profile MODEL --target ID --out {folder}`"
+        )
     _require_one_model(folder, run)
     return run
+
+
+def _evaluation(file: Path) -> dict[str, Any] | None:
+    """Curves over SNR; None where there is no such file, or it holds the table of a task that has none."""
+    if not file.exists():
+        return None
+    value = read_json(file)
+    tabled = isinstance(value, dict) and value.get("schema") in TABLES
+    return None if tabled else _load(file, Evaluation)
 
 
 def _require_one_model(folder: Path, run: Run) -> None:

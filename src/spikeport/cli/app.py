@@ -17,7 +17,7 @@ from .. import __version__
 COMMANDS = {
     "demo": ("demo:demo", "Run the whole flow on the shipped model and cities; ends with a report."),
     "doctor": ("doctor:doctor", "Say what is installed and what each target would need."),
-    "models": ("models:app", "List the model presets, or show one."),
+    "models": ("models:app", "List the model presets, show one, or import published weights."),
     "targets": ("targets:app", "List the targets, or show one card."),
     "recipes": ("recipes:recipes", "List the training recipes."),
     "data": ("data:app", "Make or inspect stores of channel data."),

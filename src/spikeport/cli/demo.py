@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .output import DEFAULTS, Common, progress, say, show
+from .output import DEFAULTS, Common, Whole, progress, say, show
 
 
-def demo(*, out: Path = Path("spikeport-demo"), links: int = 200, common: Common = DEFAULTS) -> None:
+def demo(*, out: Path = Path("spikeport-demo"), links: Whole = 200, common: Common = DEFAULTS) -> None:
     """Evaluate, export, check, profile and report the shipped spikewfm-nano on the embedded cities.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .output import DEFAULTS, Common, progress, say, show
+from .output import DEFAULTS, Common, Whole, progress, say, show
 
 
 def evaluate(
@@ -16,19 +16,21 @@ def evaluate(
     *,
     out: Path | None = None,
     task: str = "channel-prediction",
-    snr: Annotated[str, Parameter(allow_leading_hyphen=True)] = "-10:30:5",
+    snr: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     compare: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     islands: str | None = None,
     baselines: str = "",
     sinr: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     impairments: str = "",
+    labels: str | None = None,
+    adaptation: str | None = None,
     data: Path | None = None,
-    links: int = 500,
-    seed: int = 0,
-    seeds: int = 1,
+    links: Whole | None = None,
+    seed: Whole = 0,
+    seeds: Whole | None = None,
     common: Common = DEFAULTS,
 ) -> None:
-    """NMSE over SNR against clean truth, in seen and unseen cities and both slot spacings, beside the baselines.
+    """How well a model predicts, estimates, compresses or locates channels, beside baselines.
 
     Parameters
     ----------
@@ -38,9 +40,11 @@ def evaluate(
     out
         Folder for evaluation.json.
     task
-        channel-prediction, or channel-estimation (baselines only).
+        channel-prediction: NMSE over SNR against clean truth, in seen and unseen cities and both slot spacings.
+        frequency-prediction, channel-estimation: NMSE over SNR; csi-feedback: NMSE over compression;
+        positioning: error in m; charting: trustworthiness; los, beam: accuracy.
     snr
-        low:high:step in dB, or one number.
+        low:high:step in dB (default: -10:30:5), or one number (positioning and charting: 20).
     compare
         Another model or bundle on the same samples (repeatable).
     islands
@@ -53,14 +57,18 @@ def evaluate(
     impairments
         name=value with commas between: cfo=HZ, phase-noise=LINEWIDTH_HZ, iq=REJECTION_DB, adc=BITS,
         wifi=FILE or FILE#CAPTURE of measured frames.
+    labels
+        Numbers of labelled links, commas between, as 50,200: of the cities or the base station that is tested.
+    adaptation
+        probe (default: a linear read-out of frozen features), last-k, lora, full; frequency-prediction: zero-shot.
     data
-        Folder of path sets or of stored channels; default: the embedded cities.
+        Folder of path sets or of stored channels (los, beam: also DeepMIMO scenarios); default: the embedded cities.
     links
-        Test links per point.
+        Test links per point; default: 500 (channel-prediction, los, beam), 200 or, per base station, 100.
     seed
         Seed of links, motion and noise.
     seeds
-        How many seeds, from --seed on, to pool.
+        How many seeds, from --seed on, draw links and labels; default: 1, 5 (positioning) or 20 (los, beam).
     """
     from spikeport import api
     from spikeport_toolkit.models.load import is_trained
@@ -76,6 +84,8 @@ def evaluate(
             baselines=baselines,
             sinr=sinr,
             impairments=impairments,
+            labels=labels,
+            adaptation=adaptation,
             data=data,
             links=links,
             seed=seed,
@@ -88,4 +98,5 @@ def evaluate(
             f"note: {result.model} ships no trained weights: these figures are those of random weights", file=sys.stderr
         )
     if out is not None:
-        say(f"\nwrote {out / 'evaluation.json'}; next: spikeport report {out}", common)
+        shown = result.to_dict()["schema"] == "spikeport.evaluation/1"
+        say(f"\nwrote {out / 'evaluation.json'}" + f"; next: spikeport report {out}" * shown, common)

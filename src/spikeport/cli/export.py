@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .output import DEFAULTS, Common, progress, say, show
+from .output import DEFAULTS, Common, Whole, decibels, progress, say, show
 
 
 def export(
@@ -13,9 +13,13 @@ def export(
     target: str,
     out: Path,
     precision: str | None = None,
-    samples: int = 16,
-    seed: int = 0,
+    samples: Whole = 16,
+    seed: Whole = 0,
     allow_approximate: bool = False,
+    calibration: str = "minmax",
+    sensitivity: str | None = None,
+    max_nmse_loss: str | None = None,
+    qat: int | None = None,
     common: Common = DEFAULTS,
 ) -> int:
     """Convert a model for a target, run the result beside the reference, and write the bundle.
@@ -29,13 +33,21 @@ def export(
     out
         Bundle folder to write.
     precision
-        fp32, fp16 or int8, as the target knows them; default: the card's own.
+        fp32, fp16, int8-safe, int8, int8-fp16, fp8 or nvfp4, as the target has them; default: the card's own.
     samples
         Real channels for calibration and golden inputs.
     seed
         Seed of those channels.
     allow_approximate
         Write the bundle also where the target reproduces spikes only in part; parity is then reported, not gated.
+    calibration
+        How the ranges of INT8 activations are found: minmax, entropy or mse.
+    sensitivity
+        Measure what INT8 costs in NMSE part by part: groups or layers.
+    max_nmse_loss
+        Take the cheapest INT8 assignment that loses at most so much NMSE on held-out links, such as 0.05dB.
+    qat
+        Fine-tune for INT8 so many steps on the embedded training links.
     """
     from spikeport import api
 
@@ -49,10 +61,14 @@ def export(
             samples=samples,
             seed=seed,
             allow_approximate=allow_approximate,
+            calibration=calibration,
+            sensitivity=sensitivity,
+            max_nmse_loss=None if max_nmse_loss is None else decibels(max_nmse_loss),
+            qat=qat,
         )
         advance(f"export {model} for {target}", 1, 1)
     show(bundle, common)
-    if not bundle.parity:
+    if not bundle.ok:
         return 1
     say(f"next: spikeport check {out}", common)
     return 0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from .output import DEFAULTS, Common, say
+from .output import show as show_result
 
-app = App(name="models", help="List the model presets, or show one.", help_format="plaintext")
+app = App(name="models", help="List the model presets, show one, or import published weights.", help_format="plaintext")
 
 
 @app.default
@@ -37,15 +40,41 @@ def show(name: str, *, common: Common = DEFAULTS) -> None:
     name
         A preset, as `spikeport models` lists it.
     """
-    from spikeport_toolkit.models.load import list_models
+    from spikeport_toolkit.models.load import model_info
     from spikeport_toolkit.models.presets import preset
 
-    chosen = preset(name)
-    info = next(row for row in list_models() if row.name == name)
+    chosen, info = preset(name), model_info(name)
     if common.json:
-        print(json.dumps(asdict(info) | {"config": chosen.config.to_dict()}, indent=2))
+        told = {"keeps": chosen.keeps, "leaves": chosen.leaves, "config": chosen.config.to_dict()}
+        print(json.dumps(asdict(info) | told, indent=2))
         return
     say(f"{name}: {info.summary}", common)
     say(f"parameters {info.parameters:,}, head {info.head_parameters:,}", common)
+    for word, text in (("keeps", chosen.keeps), ("leaves", chosen.leaves)):
+        if text:
+            say(f"{word} {text}", common)
     for key, value in chosen.config.to_dict().items():
         say(f"  {key}: {value}", common)
+
+
+@app.command(name="import")
+def import_weights(
+    file: Path, *, preset: Annotated[str, Parameter(name="--as")], out: Path, common: Common = DEFAULTS
+) -> None:
+    """Make a checkpoint folder of published weights.
+
+    The file is opened with torch's weights-only unpickler and must hold exactly the preset's tensors.
+
+    Parameters
+    ----------
+    file
+        The published weights, as lwm-v1.0.pth.
+    preset
+        The version they are of: lwm-1.0-code or lwm-1.1-code.
+    out
+        Folder for config.json and model.safetensors.
+    """
+    from spikeport import api
+
+    show_result(api.import_weights(file, preset=preset, out=out), common)
+    say(f"next: spikeport evaluate {out} --task los", common)

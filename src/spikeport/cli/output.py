@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 from rich.console import Console
+
+from spikeport_errors import UsageError
+
+
+def _whole(_: type, tokens: Sequence[Token]) -> int:
+    given = tokens[0]
+    try:
+        return int(given.value)
+    except ValueError:
+        raise UsageError(f"{given.keyword or 'the value'} is {given.value!r}; give a whole number") from None
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+"""A whole number: 1.5 is refused, not rounded."""
+
+
+def decibels(text: str) -> float:
+    """A number of dB, with or without the unit: 0.05dB."""
+    try:
+        return float(text.lower().removesuffix("db").strip())
+    except ValueError:
+        raise UsageError(f"{text!r} is no number of dB; write it as 0.05dB") from None
 
 
 class Result(Protocol):
@@ -45,6 +67,12 @@ def show(result: Result, common: Common) -> None:
         print(json.dumps(result.to_dict(), indent=2, allow_nan=False))
     elif not common.quiet:
         print(result.summary())
+
+
+def show_json(value: Any, common: Common) -> None:
+    """Print `value` as JSON, in text mode too."""
+    if not common.quiet or common.json:
+        print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def say(text: str, common: Common) -> None:

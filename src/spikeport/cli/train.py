@@ -113,4 +113,5 @@ def _bar(common: Common) -> Iterator[Callable[[Progress], None]]:
 
 def _figures(now: Progress) -> str:
     rate = "" if now.spike_rate is None else f", spike rate {now.spike_rate:.3f}"
-    return f"loss {now.loss_db:.2f} dB{rate}"
+    loss = f"{now.loss:.4f}" if now.loss_db is None else f"{now.loss_db:.2f} dB"
+    return f"loss {loss}{rate}"

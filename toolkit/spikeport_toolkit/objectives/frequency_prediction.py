@@ -15,6 +15,7 @@ from .encoder import encoder_of, noisy_tokens
 from .masked import Masked
 from .masks import Hidden, TokenGrid, along
 from .objective import Objective
+from .scores import decibel
 
 BANDS = ("upper", "lower", "random")
 
@@ -63,6 +64,10 @@ class FrequencyPrediction(Objective):
         first = rng.integers(0, rows - count + 1, batch) if self.band == "random" else np.full(batch, ends[self.band])
         row = np.arange(rows)
         return along("frequency", (row >= first[:, None]) & (row < first[:, None] + count), grid)
+
+    def decibels(self, loss: float) -> float | None:
+        """The loss in dB."""
+        return decibel(loss)
 
     def loss(self, model: nn.Module, parts: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """Mean NMSE over the batch."""

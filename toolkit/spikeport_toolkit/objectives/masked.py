@@ -14,7 +14,7 @@ from .corruption import CORRUPTIONS, encode_hidden, filler, mixes_tokens
 from .encoder import encoder_of, noisy_tokens
 from .masks import MASKS, Hidden, hidden_tokens
 from .objective import Objective
-from .scores import SCORES, score
+from .scores import SCORES, decibel, score
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,10 @@ class Masked(Objective):
         encoder = encoder_of(model)
         own = self.corruption != "drop" or mixes_tokens(encoder)
         return nn.ModuleDict() if own else nn.ModuleDict({"fill": filler(encoder, self.decoder_layers)})
+
+    def decibels(self, loss: float) -> float | None:
+        """The loss in dB."""
+        return decibel(loss)
 
     def loss(self, model: nn.Module, parts: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """Error of the reconstruction, clean channels of the batch as target."""

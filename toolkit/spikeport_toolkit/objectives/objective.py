@@ -33,6 +33,10 @@ class Objective(Config, ABC):
     def loss(self, model: nn.Module, parts: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """The scalar to minimise on `batch`; InputError where the model or the batch lacks what it takes."""
 
+    def decibels(self, loss: float) -> float | None:
+        """`loss` in dB where it is a ratio of powers; None where dB mean nothing."""
+        return None
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Settings of a TOML table; lists become tuples. InputError names an unknown or wrong value."""

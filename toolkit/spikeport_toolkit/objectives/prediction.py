@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from .encoder import device_of
 from .masked import Masked
 from .nmse import nmse
 from .objective import Objective
+from .scores import decibel
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class Prediction(Objective):
     def parts(self, model: nn.Module) -> nn.Module:
         """A head is the model's own; an encoder has what masked modelling of the future needs."""
         return nn.ModuleDict() if isinstance(model, ChannelPredictor) else self._masked.parts(model)
+
+    def decibels(self, loss: float) -> float | None:
+        """The loss in dB."""
+        return round(10 / math.log(10) * loss, 4) if self.score == "log-nmse" else decibel(loss)
 
     def loss(self, model: nn.Module, parts: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """Mean score over the batch."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,3 +28,8 @@ def score(kind: str, prediction: Tensor, target: Tensor, weight: Tensor) -> Tens
     mean = (target.sum(-1) * weight).sum() / values
     variance = ((target - mean).square().sum(-1) * weight).sum() / values
     return mse / variance.clamp_min(torch.finfo(variance.dtype).tiny)
+
+
+def decibel(value: float) -> float:
+    """10 log10, to four places; what is not above 0 counts as 1e-12."""
+    return round(10 * math.log10(max(value, 1e-12)), 4)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,15 @@ from ..baselines.separable import Axis, separable_lmmse
 from ..baselines.wiener import delay_covariance, speed_covariance
 from ..data.impairments import awgn
 from ..data.patches import Channel
-from ..data.sampler import SUBCARRIER_SPACING_HZ, Geometry, embedded_split, move
+from ..data.sampler import SUBCARRIER_SPACING_HZ, Batch, Geometry, embedded_split, move
 from ..data.schema import PathSet
 from ..models.config import SYMBOLS_PER_SLOT, GridConfig
-from .channel_prediction import BATCH, SNRS_DB, SPLITS, choose_links
-from .evaluation import Curve, Evaluation, curve_of, nmse_of
+from .channel_prediction import SNRS_DB, SPLITS
+from .curves import Method, measure
+from .evaluation import Evaluation, nmse_of
+from .request import Place
 
-__all__ = ["ESTIMATORS", "Estimate", "PilotBatch", "Pilots", "evaluate"]
+__all__ = ["ESTIMATORS", "GRID", "Estimate", "Learned", "PilotBatch", "Pilots", "evaluate", "linear", "observed"]
 
 GRID = GridConfig(slots=2, antennas=4, blocks=4)
 REGIME = "one slot"
@@ -69,6 +71,8 @@ class PilotBatch:
 
 Estimate = Callable[[PilotBatch], Channel]
 """Noisy pilots to the whole slot `[batch, 14, antenna, frequency]`."""
+Learned = Callable[[Place, NDArray[np.intp], int], Mapping[str, tuple[str, Estimate]]]
+"""Estimators by name, with their role, fitted to labelled links of a place under a seed."""
 
 
 def nearest(batch: PilotBatch) -> Channel:
@@ -127,55 +131,50 @@ def evaluate(
     seed: int = 0,
     seeds: int = 1,
     data: str = "embedded",
+    learned: Learned | None = None,
+    labels: int = 0,
+    grid: GridConfig = GRID,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Every estimator of `estimators` (name to role and function) and of ESTIMATORS on the same slots.
 
-    Raises InputError when a split holds fewer links than `links`, or an estimate is not finite or misshapen.
+    `learned` makes more of them for a place, `labels` links of it that are not tested, and a seed. Raises InputError
+    when a split holds fewer links than `links` and `labels`, or an estimate is not finite or misshapen.
     """
     clash = set(ESTIMATORS) & set(estimators or {})
     if clash:
         raise InputError(f"an estimator is called {min(clash)!r}, the name of a baseline: rename it")
-    methods = {**(estimators or {}), **ESTIMATORS}
-    splits = splits or {name: embedded_split(name) for name in SPLITS}
     pattern = pilots or Pilots()
-    total, done = len(splits) * seeds * len(range(0, links, BATCH)) * len(snrs_db), 0
-    curves: list[Curve] = []
-    for split, paths in splits.items():
-        scores: dict[str, list[list[NDArray[np.float64]]]] = {name: [[] for _ in snrs_db] for name in methods}
-        for each_seed in range(seed, seed + seeds):
-            users = choose_links(paths, links, split, each_seed)
-            for start in range(0, links, BATCH):
-                rng = np.random.default_rng((each_seed, start))
-                clean = move(paths, users[start : start + BATCH], GRID, "R1", rng)
-                for index, snr in enumerate(snrs_db):
-                    batch = _observed(clean.clean, clean.geometry, clean.carrier_hz, pattern, snr, deepcopy(rng))
-                    for name, (_, estimate) in methods.items():
-                        scores[name][index].append(_score(name, estimate(batch), batch.clean))
-                    done += 1
-                    progress(done, total)
-        curves += [
-            curve_of(name, methods[name][0], REGIME, split, snrs_db, [np.concatenate(v) for v in values], seed)
-            for name, values in scores.items()
-        ]
-    note = f"Pilots on every {pattern.comb}th subcarrier of symbols {', '.join(map(str, pattern.symbols))} of a slot."
-    return Evaluation(
-        model, links, seed, data, tuple(curves), task="channel-estimation", seeds=seeds, notes=(note,)
+    places = [Place(name, paths) for name, paths in (splits or {n: embedded_split(n) for n in SPLITS}).items()]
+
+    def methods(place: Place, known: NDArray[np.intp], seed: int) -> dict[str, tuple[str, Method[PilotBatch]]]:
+        found = {**(estimators or {}), **(learned(place, known, seed) if learned else {}), **ESTIMATORS}
+        return {name: (role, partial(_score, name, estimate)) for name, (role, estimate) in found.items()}
+
+    curves = measure(
+        places, methods, partial(_slots, grid), lambda batch, snr, rng: observed(batch, pattern, snr, rng),
+        regime=REGIME, snrs_db=snrs_db, links=links, labels=labels, seed=seed, seeds=seeds, progress=progress,
     )  # fmt: skip
+    note = f"Pilots on every {pattern.comb}th subcarrier of symbols {', '.join(map(str, pattern.symbols))} of a slot."
+    return Evaluation(model, links, seed, data, curves, task="channel-estimation", seeds=seeds, notes=(note,))
 
 
-def _observed(
-    clean: Channel, geometry: Geometry | None, carrier_hz: float, pilots: Pilots, snr: float, rng: np.random.Generator
-) -> PilotBatch:
-    assert geometry is not None
-    slot = clean[:, :SYMBOLS_PER_SLOT]
+def _slots(grid: GridConfig, paths: PathSet, users: NDArray[np.intp], rng: np.random.Generator) -> Batch:
+    return move(paths, users, grid, "R1", rng)
+
+
+def observed(batch: Batch, pilots: Pilots, snr_db: float | tuple[float, float], rng: np.random.Generator) -> PilotBatch:
+    """The first slot of `batch` as its pilots show it, at `snr_db` or U(low, high) a sample."""
+    assert batch.geometry is not None
+    slot = batch.clean[:, :SYMBOLS_PER_SLOT]
     symbols, tones = np.array(pilots.symbols), np.arange(0, slot.shape[3], pilots.comb)
     power = np.mean(np.abs(slot) ** 2, axis=(1, 2, 3))
-    observed = awgn(slot[:, symbols][..., tones], power, snr, rng)
+    drawn = rng.uniform(*snr_db, len(slot)) if isinstance(snr_db, tuple) else float(snr_db)
+    levels = np.broadcast_to(drawn, len(slot)).astype(np.float64)
+    seen = awgn(slot[:, symbols][..., tones], power, levels if isinstance(snr_db, tuple) else float(snr_db), rng)
     times = np.arange(SYMBOLS_PER_SLOT) / 28e3
-    levels = np.full(len(slot), float(snr))
-    noise = power * 10 ** (-levels / 10)
-    return PilotBatch(slot, observed, times, symbols, tones, levels, noise.astype(np.float64), carrier_hz, geometry)
+    noise = (power * 10 ** (-levels / 10)).astype(np.float64)
+    return PilotBatch(slot, seen, times, symbols, tones, levels, noise, batch.carrier_hz, batch.geometry)
 
 
 def _separable(
@@ -198,12 +197,8 @@ def _lines(wanted: NDArray[np.intp], known: NDArray[np.intp]) -> NDArray[np.floa
     return weights
 
 
-def _score(name: str, estimate: Channel, truth: Channel) -> NDArray[np.float64]:
-    if estimate.shape != truth.shape:
-        raise InputError(
-            f"{name} estimates {[*estimate.shape]}, wanted {[*truth.shape]} [batch, 14, antenna, frequency]"
-        )
-    scores = nmse_of(estimate, truth)
-    if not np.isfinite(scores).all():
-        raise InputError(f"{name} gave an estimate that is not finite: check its weights")
-    return scores
+def _score(name: str, estimate: Estimate, batch: PilotBatch) -> NDArray[np.float64]:
+    found, truth = estimate(batch), batch.clean
+    if found.shape != truth.shape:
+        raise InputError(f"{name} estimates {[*found.shape]}, wanted {[*truth.shape]} [batch, 14, antenna, frequency]")
+    return nmse_of(found, truth)

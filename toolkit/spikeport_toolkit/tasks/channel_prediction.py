@@ -54,7 +54,7 @@ def evaluate(
     seed: int = 0,
     seeds: int = 1,
     data: str = "embedded",
-    baselines: str | Sequence[str] = DEFAULT,
+    baselines: str | Sequence[str] | None = DEFAULT,
     sinr: Interference | None = None,
     impairments: Sequence[Impairment] = (),
     noise: WifiNoise | None = None,
@@ -65,15 +65,15 @@ def evaluate(
     `predictors` maps a name to (role, predict); role is model, deployed or twin. `splits` maps a split's name to its
     links (default: the embedded cities); `links` of each are drawn once a seed and serve at every SNR and regime.
     `seeds` seeds from `seed` on each draw links, motion and noise anew; their links are pooled. `baselines` are names
-    of the registry, added to last-value, wiener, lmmse and genie. With `sinr` the axis is the SINR. A ChannelSet has
-    its own times, so it makes one regime, and it has no paths, so no genie.
+    of the registry, added to last-value, wiener, lmmse and genie; None is no baseline at all. With `sinr` the axis is
+    the SINR. A ChannelSet has its own times, so it makes one regime, and it has no paths, so no genie.
     Raises InputError when a split holds fewer links, or a prediction is not finite.
     """
     clash = set(BASELINES) & set(predictors)
     if clash:
         raise InputError(f"a model is called {min(clash)!r}, the name of a baseline: rename its folder")
     splits = splits or {name: embedded_split(name) for name in SPLITS}
-    chosen = baselines_of(baselines)
+    chosen = () if baselines is None else baselines_of(baselines)
     places = [(r, split, s) for split, s in splits.items() for r in _regimes(s, grid, regimes)]
     roles = {name: role for name, (role, _) in predictors.items()} | {each.name: each.role for each in chosen}
     starts = range(0, links, BATCH)

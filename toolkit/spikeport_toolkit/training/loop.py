@@ -16,7 +16,7 @@ from spikeport_errors import InputError
 from ..models.checkpoint import CONFIG, round_to_half, save_checkpoint
 from ..models.families import build
 from .batches import Batches, Links, hold_out, validation_batches
-from .metrics import Metrics, SpikeRate, decibel
+from .metrics import Metrics, SpikeRate
 from .parallel import World, world
 from .provenance import checkpoint_files, start_weights, training_links
 from .recipe import Recipe
@@ -28,12 +28,13 @@ LOG_EVERY = 20
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows: done and all steps over the stages, running loss in dB, spike rate or None."""
+    """What a progress bar shows: done and all steps over the stages, the loss (in dB where that means something), spike rate."""
 
     stage: str
     step: int
     steps: int
-    loss_db: float
+    loss: float
+    loss_db: float | None
     spike_rate: float | None
 
 
@@ -156,20 +157,20 @@ class _Run:
         validation = None
         if stage.validation and self.held_out is not None:
             validation = validation_batches(self.held_out, config, stage, seed)
-        rates = SpikeRate(trainer.model)
+        rates, in_db = SpikeRate(trainer.model), stage.make_objective().decibels
         batches = Batches(self.links, config, stage, seed)
         for step, batch, rng in batches.steps(first, stage.length, self.recipe.workers):
             loss, norm = trainer.advance(step, batch, rng)
             rate = rates.take()
             self.done += 1
             if self.done % LOG_EVERY == 0 or step + 1 == stage.length:
-                values = {"loss": loss, "loss_db": decibel(loss), "spike_rate": rate, "gradient_norm": norm}
+                values = {"loss": loss, "loss_db": in_db(loss), "spike_rate": rate, "gradient_norm": norm}
                 metrics.row(self.done, name, step + 1, **values)
-            self.report(Progress(name, self.done, total, decibel(loss), rate))
+            self.report(Progress(name, self.done, total, loss, in_db(loss), rate))
             if validation is not None and (step + 1) % stage.validation_interval == 0:
                 loss = trainer.validate(validation)
                 rates.take()
-                metrics.row(self.done, name, step + 1, validation_loss=loss, validation_loss_db=decibel(loss))
+                metrics.row(self.done, name, step + 1, validation_loss=loss, validation_loss_db=in_db(loss))
                 if trainer.patience_over:
                     break
             if (step + 1) % self.save_every == 0 and step + 1 < stage.length:

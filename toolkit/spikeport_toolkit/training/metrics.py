@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -15,11 +14,6 @@ from torch import Tensor, nn
 from spikeport_errors import MissingDependencyError
 
 from ..models.neuron import SpikingNeuron, SteppedNeuron
-
-
-def decibel(value: float) -> float:
-    """10 log10, to four places; what is not above 0 counts as 1e-12."""
-    return round(10 * math.log10(max(value, 1e-12)), 4)
 
 
 class Metrics:
