@@ -28,7 +28,9 @@ LOG_EVERY = 20
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows: done and all steps over the stages, the loss (in dB where that means something), spike rate."""
+    """What a progress bar shows: done and all steps over the stages, the loss (`loss_db` where dB mean something), the
+    spike rate where neurons spike.
+    """
 
     stage: str
     step: int
