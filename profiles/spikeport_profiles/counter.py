@@ -25,7 +25,18 @@ from .detail_taker import DetailTaker
 from .products import CONVOLUTIONS as PLAIN_CONVOLUTIONS
 from .products import MULTIPLIES, TRANSPOSED, Product, product
 from .rows import Row, bytes_of
-from .rules import ACTIVATIONS, CONVOLUTIONS, NEURONS, NORMS, OPAQUE, TOKEN_NORMS, has_tables, loop_steps, without_rule
+from .rules import (
+    ACTIVATIONS,
+    CONVOLUTIONS,
+    FIXED_FILTERS,
+    NEURONS,
+    NORMS,
+    OPAQUE,
+    TOKEN_NORMS,
+    has_tables,
+    loop_steps,
+    without_rule,
+)
 from .sources import SpikeSource, SpikeSources
 from .sums import alive, most, synops_of
 
@@ -63,6 +74,8 @@ class Counter:
                 tables = list(module.parameters(recurse=False))
                 row = self._row(f"{path}.positions".lstrip("."), "embedding")
                 row.fixed = {"weight_bytes": bytes_of(*tables), "weights": sum(p.numel() for p in tables)}
+            if isinstance(module, FIXED_FILTERS):
+                self._row(path, "attention").fixed = {"weight_bytes": bytes_of(*module.buffers())}
 
     @property
     def steps(self) -> int:

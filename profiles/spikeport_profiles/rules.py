@@ -9,12 +9,15 @@ from spikeport_converters.fold import StaircaseNeuron
 from spikeport_toolkit.models.layers import FeedForward
 from spikeport_toolkit.models.lwm import UnbiasedLayerNorm
 from spikeport_toolkit.models.neuron import QuantReLU, SpikingNeuron, SteppedNeuron
+from spikeport_toolkit.models.wiener_mixture import WienerMixture
 
 ACTIVATIONS = (nn.ReLU, nn.GELU, QuantReLU)
 TOKEN_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, UnbiasedLayerNorm)
 NORMS = (*TOKEN_NORMS, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 NEURONS = (SpikingNeuron, SteppedNeuron)
+FIXED_FILTERS = (WienerMixture,)
+"""Their products are counted as they run; what they multiply with are buffers, not weights."""
 OPAQUE = (nn.MultiheadAttention, *NEURONS, StaircaseNeuron, sj_neuron.BaseNode)
 RULED = (nn.Linear, nn.Identity, nn.Dropout, *CONVOLUTIONS, *OPAQUE, *NORMS, *ACTIVATIONS)
 
@@ -39,7 +42,7 @@ def has_tables(module: nn.Module) -> bool:
 
 def without_rule(model: nn.Module) -> dict[str, list[Tensor]]:
     """Modules with own parameters, or leaves with own tables, that no module rule covers, and what they own."""
-    inside = {child for m in model.modules() if isinstance(m, OPAQUE) for child in m.modules()}
+    inside = {child for m in model.modules() if isinstance(m, (*OPAQUE, *FIXED_FILTERS)) for child in m.modules()}
     found = {}
     for path, module in model.named_modules():
         leaf = next(module.children(), None) is None

@@ -15,6 +15,7 @@ from spikeport_profiles.trace import trace
 from spikeport_toolkit.models.config import NeuronConfig
 from spikeport_toolkit.models.layers import Block, FeedForward
 from spikeport_toolkit.models.load import load_model
+from spikeport_toolkit.tasks.channel_prediction import example_patches
 
 LIF = NeuronConfig("lif", steps=4, tau=2.0)
 CURRENTS = (1.0, 0.7, 0.6, 0.4)
@@ -346,3 +347,22 @@ def test_a_trace_survives_json():
 def test_unusable_inputs_are_named(batches: list[np.ndarray], says: str):
     with pytest.raises(InputError, match=says):
         trace(nn.Identity(), batches)
+
+
+def test_a_wiener_skip_is_counted_as_what_it_runs():
+    model = load_model("spikewfm-nano-wiener")
+    counts = trace(model, [example_patches(model.config, 2)])
+    row = next(layer for layer in counts.layers if layer.path == "skip.mixture")
+    sizes = [spacing.from_time.shape[0] // 2 for spacing in model.skip.mixture.spacings]
+    tones, observed, antennas = 48, 42, 4
+    vectors = model.skip.mixture.from_frequency.shape[1] // 2
+    by_hand = 0
+    for k, spacing in zip(sizes, model.skip.mixture.spacings, strict=True):
+        by_hand += 2 * k * 2 * observed * antennas * tones  # into the time basis
+        by_hand += 2 * k * antennas * 2 * tones * 2 * vectors  # into the delay basis and back again
+        by_hand += (2 * observed) ** 2 * antennas * tones + observed * antennas * (2 * tones) ** 2  # projection
+        by_hand += 2 * 14 * 2 * k * antennas * tones  # out of the time basis
+        by_hand += 2 * spacing.precision.numel()  # scores, and gains
+    assert row.macs_executed == by_hand
+    assert counts.unaccounted == ()
+    assert row.weight_bytes == sum(b.numel() * 4 for b in model.skip.mixture.buffers())
