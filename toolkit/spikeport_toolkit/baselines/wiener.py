@@ -55,8 +55,8 @@ def speed_covariance(
 ) -> NDArray[np.float64]:
     """R_t[i, j] = mean over v ~ U(`speeds`) m/s of J0(2 pi v fc/c (t_i - t_j)): Jakes' model, arrivals from all around.
 
-    J0(x) = mean over theta of cos(x sin theta), by the midpoint rule, and Gauss's over v: each has as many nodes as make
-    it exact to double precision for the largest x.
+    J0(x) = mean over theta of cos(x sin theta), by the midpoint rule, and Gauss's over v: each has as many nodes as it
+    needs to be exact to double precision for the largest x.
     """
     lags, where = np.unique(np.round(np.abs(times_s[:, None] - times_s), 12), return_inverse=True)
     low, high = speeds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class Attention(nn.Module):
 @contextmanager
 def causal(network: nn.Module) -> Iterator[None]:
     """Within it, every attention of `network` that has a switch `causal` has it on."""
-    switched = [module for module in network.modules() if getattr(module, "causal", None) is False]
+    switched: list[Any] = [module for module in network.modules() if getattr(module, "causal", None) is False]
     for module in switched:
         module.causal = True
     try:

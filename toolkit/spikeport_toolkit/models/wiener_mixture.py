@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -83,9 +84,9 @@ class WienerMixture(nn.Module):
         The prediction is `[batch, 2 T_pred, antenna, tone]`, real, then imaginary parts.
         """
         b, _, a, tones = observed.shape
-        flat = observed.flatten(2)
+        flat, spacings = observed.flatten(2), [cast(_Spacing, spacing) for spacing in self.spacings]
         rotated, scores = [], []
-        for spacing in self.spacings:
+        for spacing in spacings:
             w = _split(spacing.from_time @ flat, a) @ self.from_frequency  # [b, K, antenna, re/im x L]
             inside = _joined(_split(spacing.project_time @ flat, a) @ self.project_frequency)
             outside = (flat - inside).square().sum((1, 2))
@@ -94,7 +95,7 @@ class WienerMixture(nn.Module):
         weights = (TEMPERING * torch.cat([score.flatten(1) for score in scores], 1)).softmax(1)
         parts, errors = [], []
         sizes = [score[0].numel() for score in scores]
-        for spacing, w, weight in zip(self.spacings, rotated, weights.split(sizes, 1), strict=True):
+        for spacing, w, weight in zip(spacings, rotated, weights.split(sizes, 1), strict=True):
             x = spacing.gained(w, weight) @ self.to_frequency
             parts.append(spacing.to_time @ _joined(x))
             errors.append((weight * spacing.error.flatten()).sum(1))
@@ -158,14 +159,16 @@ class _Spacing(nn.Module):
         """log P `[batch, Doppler x delay, 1, SNR]` of W `[batch, K, antenna, re/im x L]`."""
         energy = w.unflatten(3, (2, -1)).square().sum((2, 3))  # [batch, Doppler x r, delay x q]
         inside = self._by_pair(energy).unsqueeze(2) @ self.precision
-        return self.offset - inside - outside.view(-1, 1, 1, 1) * self.inverse_noise
+        score: Tensor = self.offset - inside - outside.view(-1, 1, 1, 1) * self.inverse_noise
+        return score
 
     def gained(self, w: Tensor, weight: Tensor) -> Tensor:
         """W times the gains mixed by `weight` `[batch, hypothesis]`."""
         doppler, r, delay, q = self.shape
         mixed = weight.unflatten(1, (doppler * delay, 1, -1)) @ self.gain
         gain = mixed.view(-1, doppler, delay, r, q).transpose(2, 3).reshape(-1, doppler * r, 1, 1, delay * q)
-        return (w.unflatten(3, (2, -1)) * gain).flatten(3)
+        gained: Tensor = (w.unflatten(3, (2, -1)) * gain).flatten(3)
+        return gained
 
     def _by_pair(self, energy: Tensor) -> Tensor:
         doppler, r, delay, q = self.shape
@@ -212,12 +215,14 @@ def _pairs(value: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _split(stacked: Tensor, antennas: int) -> Tensor:
     """`[batch, re/im x K, antenna x F]` as `[batch, K, antenna, re/im x F]`."""
-    return stacked.unflatten(2, (antennas, -1)).unflatten(1, (2, -1)).permute(0, 2, 3, 1, 4).flatten(3)
+    split: Tensor = stacked.unflatten(2, (antennas, -1)).unflatten(1, (2, -1)).permute(0, 2, 3, 1, 4).flatten(3)
+    return split
 
 
 def _joined(split: Tensor) -> Tensor:
     """Inverse of _split."""
-    return split.unflatten(3, (2, -1)).permute(0, 3, 1, 2, 4).flatten(1, 2).flatten(2)
+    joined: Tensor = split.unflatten(3, (2, -1)).permute(0, 3, 1, 2, 4).flatten(1, 2).flatten(2)
+    return joined
 
 
 def _keep(module: nn.Module, name: str, value: NDArray[np.float64]) -> None:

@@ -108,14 +108,18 @@ class Request:
     def sites(self) -> list[Place]:
         """One place a base station, of cities that no model was trained on.
 
-        UnsupportedError where --data holds stored channels, which have no positions.
+        UnsupportedError where --data holds stored channels, which have no positions; InputError where a place has too
+        few links for the labels and the test.
         """
         if self.data is not None and any(self.data.glob("**/channels.json")):
             raise UnsupportedError(f"{self.data} holds channels without user positions: give path sets")
         sets = load_sets(self.data, self.trained, self.trained_links)
         carrier = 3.5e9 if any(item.carrier_hz == 3.5e9 for item in sets) else min(item.carrier_hz for item in sets)
         reached = [item.select(np.flatnonzero(item.n_paths > 0)) for item in sets if item.carrier_hz == carrier]
-        return [Place(f"{item.city}/{item.station}", item) for item in reached if item.links]
+        places = [Place(f"{item.city}/{item.station}", item) for item in reached if item.links]
+        for place in places:
+            place.draw(self.links, max(self.labels), self.seed)
+        return places
 
 
 def clean_batch(config: Any, paths: PathSet, users: NDArray[np.intp], rng: np.random.Generator) -> Batch:
