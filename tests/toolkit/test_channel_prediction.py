@@ -102,7 +102,7 @@ def test_the_receiver_is_named_and_makes_things_worse() -> None:
 
 def test_baselines_are_chosen_by_name() -> None:
     assert [b.name for b in baselines_of("ar,pad")] == ["last-value", "ar", "pad", "wiener", "lmmse", "genie"]
-    assert len(baselines_of("all")) == len(BASELINES) == 12
+    assert len(baselines_of("all")) == len(BASELINES) == 13
     with pytest.raises(UsageError, match="did you mean 'wiener'"):
         baselines_of("wienr")
     with pytest.raises(UsageError, match="empty name"):
