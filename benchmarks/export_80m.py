@@ -1,9 +1,11 @@
-"""Time, peak memory and layer-by-layer equality of exporting spikewfm-80m in fp32.
+"""Time, peak memory and layer-by-layer equality of exporting spikewfm-80m.
 
-    python benchmarks/export_80m.py [--model spikewfm-80m] [--out DIR]
+    python benchmarks/export_80m.py [--model spikewfm-80m] [--precision fp32|fp16|int8] [--out DIR]
 
-Prints one JSON object. `onnx_s` is the graph alone (fold time, export, legality); `export_s` the whole bundle with
-golden I/O and parity. Peak memory is this process's, from getrusage.
+Prints one JSON object. `export_s` is the whole bundle: graph, golden I/O, parity; `check_s` its parity again. Peak
+memory is this process's, from getrusage. `imported_mb` is what the libraries take before a model is loaded,
+`weights_mb` the size of the model's float32 parameters; `times_weights` is the peak above `imported_mb` over that, the
+model itself included, `times_weights_in_all` the whole peak over it.
 """
 
 from __future__ import annotations
@@ -17,11 +19,7 @@ from pathlib import Path
 
 import torch
 
-from spikeport_converters.attention import make_attention_explicit
 from spikeport_converters.export import check, export
-from spikeport_converters.fold import fold_batchnorm, fold_time
-from spikeport_converters.onnx_graph import onnx_from_model
-from spikeport_converters.onnx_legal import onnx_legal
 from spikeport_targets.card import load_card
 from spikeport_toolkit.models.load import load_model
 from spikeport_toolkit.tasks.channel_prediction import example_patches
@@ -30,25 +28,19 @@ from spikeport_toolkit.tasks.channel_prediction import example_patches
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="spikewfm-80m")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "int8"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    imported = peak_mb()
     model = load_model(options.model)
     patches = example_patches(model.config, 2)
-
-    started = time.perf_counter()
-    graph = onnx_legal(
-        onnx_from_model(make_attention_explicit(fold_time(fold_batchnorm(model))), torch.from_numpy(patches))
-    )
-    onnx_seconds = time.perf_counter() - started
-    size = graph.ByteSize()
-    del graph
-    onnx_peak = peak_mb()
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
 
     with tempfile.TemporaryDirectory() as place:
         folder = options.out or Path(place) / "bundle"
         started = time.perf_counter()
-        bundle = export(model, load_card("jetson-orin-nano"), "fp32", folder, patches)
-        export_seconds = time.perf_counter() - started
+        bundle = export(model, load_card("jetson-orin-nano"), options.precision, folder, patches)
+        export_seconds, export_peak = time.perf_counter() - started, peak_mb()
         started = time.perf_counter()
         fine = bool(check(folder))
         check_seconds = time.perf_counter() - started
@@ -56,13 +48,16 @@ def main() -> None:
         json.dumps(
             {
                 "model": options.model,
+                "precision": options.precision,
+                "weights_mb": round(weights / 1e6),
                 "threads": torch.get_num_threads(),
-                "onnx_s": round(onnx_seconds, 1),
-                "onnx_mb": round(size / 1e6, 1),
-                "onnx_peak_mb": onnx_peak,
+                "imported_mb": imported,
                 "export_s": round(export_seconds, 1),
                 "check_s": round(check_seconds, 1),
-                "peak_mb": peak_mb(),
+                "export_peak_mb": export_peak,
+                "check_peak_mb": peak_mb(),
+                "times_weights": round((export_peak - imported) * 1024**2 / weights, 2),
+                "times_weights_in_all": round(export_peak * 1024**2 / weights, 2),
                 "check_ok": fine,
                 "parity": bundle.parity.to_dict(),
             },

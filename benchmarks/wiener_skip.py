@@ -7,7 +7,7 @@ from pathlib import Path
 import spikeport
 from spikeport_toolkit.tasks.channel_prediction import METRIC, Curve
 
-LINKS, SEEDS = 200, 2
+LINKS, SEEDS = 150, 1
 MODEL, TWIN, PLAIN = "spikewfm-nano-wiener", "spikewfm-nano-wiener-relu", "spikewfm-nano"
 PAGE = Path(__file__).parent.parent / "docs" / "wiener-skip.md"
 TIE_DB = 0.1

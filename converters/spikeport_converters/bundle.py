@@ -11,6 +11,7 @@ from typing import Any, Self
 from spikeport_errors import InputError
 from spikeport_toolkit.files import atomic_folder
 
+from .ladder import PARITY, Rung
 from .manifest import MANIFEST, file_entries, manifest_bytes, read_manifest, verify_hashes
 from .parity import ParityReport
 
@@ -23,12 +24,23 @@ class Bundle:
     manifest: dict[str, Any]
     parity: ParityReport
 
+    @property
+    def ok(self) -> bool:
+        """Whether parity holds and no rung of the verify ladder failed."""
+        return self.parity.ok and all(rung["verdict"] != "failed" for rung in self.manifest.get("ladder", ()))
+
     def summary(self) -> str:
-        """One line on what it is, then the parity rows."""
+        """One line on what it is, then the parity rows and the rungs of the verify ladder."""
         files = self.manifest["files"]
         size = sum(entry["bytes"] for entry in files.values()) / 1e6
         what = f"{self.manifest['model']['name']} for {self.manifest['target']['id']}, {self.manifest['precision']}"
-        return f"{self.folder}: {what}, {len(files)} files, {size:.1f} MB\n{self.parity.summary()}"
+        lines = [f"{self.folder}: {what}, {len(files)} files, {size:.1f} MB", self.parity.summary()]
+        lines += [Rung(**rung).summary() for rung in self.manifest.get("ladder", ()) if rung["name"] != PARITY]
+        if table := self.manifest.get("sensitivity"):
+            from .sensitivity import Sensitivity
+
+            lines.append(Sensitivity.from_dict(table).summary())
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Folder and manifest (which holds the parity rows)."""

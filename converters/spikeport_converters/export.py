@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from torch import nn
 
 from spikeport_errors import InputError, UsageError
+from spikeport_targets.card import load_card
+from spikeport_toolkit.models.identity import model_sha256
 
+from .bisection import bundle_divergence
 from .bundle import Bundle, BundleWriter
-from .jetson import PRECISIONS, write_dense_bundle
+from .divergence import Divergence, divergence
+from .fold import fold_batchnorm
+from .jetson import MODEL, write_dense_bundle
+from .ladder import Ladder, climb
 from .manifest import SCHEMA, FileFault, blaming_manifest, read_manifest, require_listed, verify_hashes
 from .onnx_parity import onnx_parity
 from .parity import ParityReport
 from .plan import check_patches, model_name, plan
+from .precision import Assignment, assignment, check_precision
 from .traffic import Traffic, traffic
 
 if TYPE_CHECKING:
@@ -28,21 +37,29 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("torch", "spikingjelly", "onnx", "onnxscript", "onnxruntime", "torchao", "nir", "numpy")
 _LICENCES = {"code": "Apache-2.0"}
+MOST_PADDING = 256
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Verdict over a bundle: files that are not as written, and parity run again (None where files are not intact)."""
+    """Verdict over a bundle: files that are not as written, and parity run again (None where files are not intact).
+
+    `ladder` is climbed again for graphs, without the compiler; `divergence` says, where it was asked for, which layer
+    is the first to differ from the model.
+    """
 
     folder: Path
     faults: tuple[FileFault, ...]
     parity: ParityReport | None
     traffic: Traffic | None = None
+    ladder: Ladder | None = None
+    divergence: Divergence | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether every file is as written and parity holds."""
-        return not self.faults and bool(self.parity)
+        """Whether every file is as written, parity holds, no rung of the ladder fails and no layer diverges."""
+        climbed = self.ladder is None or self.ladder.ok
+        return not self.faults and bool(self.parity) and climbed and not self.divergence
 
     def __bool__(self) -> bool:
         return self.ok
@@ -51,7 +68,8 @@ class CheckReport:
         """One line per damaged file, or the parity rows."""
         if self.faults:
             return "\n".join(f"FAIL file   {fault}" for fault in self.faults)
-        found = [part.summary() for part in (self.parity, self.traffic) if part is not None]
+        parts = (self.parity, self.traffic, self.ladder, self.divergence)
+        found = [part.summary() for part in parts if part is not None]
         return "\n".join(["ok   files  as written", *found])
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,13 +80,15 @@ class CheckReport:
             "files": [{"name": f.name, "fault": f.fault} for f in self.faults],
             "parity": self.parity.to_dict() if self.parity else None,
             "traffic": self.traffic.to_dict() if self.traffic else None,
+            "ladder": self.ladder.to_dict() if self.ladder else None,
+            "divergence": self.divergence.to_dict() if self.divergence is not None else None,
         }
 
 
 def export(
     model: nn.Module,
     card: Card,
-    precision: str,
+    precision: str | Assignment,
     out_dir: Path | str,
     patches: NDArray[np.float32],
     target: NDArray[np.float32] | None = None,
@@ -78,25 +98,35 @@ def export(
     seeds: Mapping[str, int] | None = None,
     licences: Mapping[str, str] | None = None,
     allow_approximate: bool = False,
+    original: nn.Module | None = None,
+    compilers: bool = False,
+    notes: Mapping[str, Any] | None = None,
+    pad_heads: int = 1,
 ) -> Bundle:
     """Convert `model` for the target of `card`, run the result beside the reference, and write the bundle.
 
     `patches` float32 [sample, token, 336] are scaled inputs (golden and calibration), `target` the clean truth of
     the predicted tokens in the same scale. A user's own spiking module goes to NIR with its `example_input` instead.
     `allow_approximate` writes also what the target reproduces only in part, with parity reported and not gated. The
-    bundle is written also when parity fails: look at `.parity`.
+    bundle is written also when parity fails, or a rung of the verify ladder: look at `.ok`. `original` is what `model`
+    was before it was fine-tuned for `precision`; `compilers` climbs the ladder to TensorRT-RTX; `notes` are further
+    entries of the manifest; `pad_heads` pads attention heads to a multiple of it, in a graph.
     Raises UnsupportedError for a plan with a refused part, InputError for inputs or an `out_dir` that cannot be
     used, UsageError for an unknown precision; nothing is written then.
     """
-    patches = check_patches(patches, free=card.route == "nir" and hasattr(model, "example_input"))
+    patches = check_patches(patches, free=card.route == "onnx" or hasattr(model, "example_input"))
     _check_target(target, patches)
-    _check_precision(card, precision)
-    if precision == "int8" and len(patches) < 2:
-        raise InputError("int8 calibrates on at least 2 samples, got 1: take more --samples")
-    made = plan(model, None, card).require(allow_approximate=allow_approximate)
+    chosen = _checked(card, precision)
+    _check_padding(card, pad_heads)
+    if chosen.kind and len(patches) < 2:
+        raise InputError(f"{chosen.name} calibrates on at least 2 samples, got 1: take more --samples")
+    made = plan(model, patches if card.route == "onnx" else None, card).require(allow_approximate=allow_approximate)
     with BundleWriter(out_dir) as writer:
         if card.route == "onnx":
-            fragment = write_dense_bundle(model, patches, card, precision, writer, target, trained)
+            fragment = write_dense_bundle(
+                model, patches, card, chosen, writer, target, trained, original, pad_heads=pad_heads
+            )
+            gc.collect()  # traced programs are cycles, which hold weights
         elif card.route == "loihi":
             from .loihi_bundle import write_loihi_bundle
 
@@ -109,24 +139,53 @@ def export(
             "schema": SCHEMA,
             "spikeport": _version("spikeport"),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "model": _model_entry(model, name, trained),
+            "model": _model_entry(model, name, trained, original),
             "target": {"id": card.id, "card_sha256": card.sha256},
             "route": card.route,
-            "precision": precision,
-            "time_axis": "direct",
+            "precision": chosen.name,
+            "time_axis": str(getattr(getattr(model, "config", None), "time_axis", "direct")),
             "versions": {package: _version(package) for package in _PACKAGES},
             "seeds": dict(seeds or {}),
             "licences": {**_LICENCES, **(licences or {})},
             "plan": [item.to_dict() for item in made.items],
             **fragment,
+            **(notes or {}),
         }
         parity = _parity(writer.root, manifest)
-        manifest = writer.commit({**manifest, "parity": parity.to_dict()})
+        manifest["parity"] = parity.to_dict()
+        if card.route == "onnx":
+            ladder = climb(
+                writer.root / MODEL,
+                card,
+                chosen,
+                parity=lambda: parity,
+                diverging=lambda: divergence(
+                    fold_batchnorm(model), onnx.load(writer.root / MODEL), patches, chosen.gates
+                ),
+                shapes=manifest["dense"]["profile"],
+                compilers=compilers and card.klass == "gpu",
+            )
+            manifest["ladder"] = ladder.to_dict()
+        manifest = writer.commit(manifest)
     return Bundle(writer.folder, manifest, parity)
 
 
-def check(folder: Path | str) -> CheckReport:
-    """Verify every hash of a bundle, then run its parity again. Raises InputError where there is no bundle."""
+def precision_of(card: Card, name: str | None, calibration: str = "minmax", *, integer: bool = False) -> Assignment:
+    """The preset `name` as the target of `card` has it; refused before anything is made.
+
+    Without a name it is the card's own; with `integer` the INT8 preset whose rest is in the type of that.
+    """
+    own = str(card.limits.get("default_precision", "fp32"))
+    chosen = _checked(card, name or ({"fp16": "int8-fp16", "fp32": "int8"}.get(own, own) if integer else own))
+    return assignment(chosen.name, calibration) if card.route == "onnx" else chosen
+
+
+def check(folder: Path | str, *, bisect: bool = False) -> CheckReport:
+    """Verify every hash of a bundle, then run its parity again. Raises InputError where there is no bundle.
+
+    A graph climbs the verify ladder again, but for the compiler; `bisect` names the first layer of it that differs from
+    the model, which has to be at hand.
+    """
     folder = Path(folder)
     faults = tuple(verify_hashes(folder))
     if faults:
@@ -135,7 +194,15 @@ def check(folder: Path | str) -> CheckReport:
     with blaming_manifest(folder):
         require_listed(folder, manifest)
         moved = traffic(folder, manifest) if manifest["route"] == "nir" else None
-        return CheckReport(folder, (), _parity(folder, manifest), moved)
+        parity = _parity(folder, manifest)
+        if manifest["route"] != "onnx":
+            if bisect:
+                raise UsageError(f"--bisect looks into one graph; {folder} is of the route {manifest['route']}")
+            return CheckReport(folder, (), parity, moved)
+        card, chosen = load_card(manifest["target"]["id"]), Assignment.from_dict(manifest["dense"]["assignment"])
+        path, shapes = folder / manifest["dense"]["model"], manifest["dense"]["profile"]
+        ladder = climb(path, card, chosen, parity=lambda: parity, shapes=shapes, compilers=False)
+    return CheckReport(folder, (), parity, moved, ladder, bundle_divergence(folder, manifest) if bisect else None)
 
 
 def _parity(folder: Path, manifest: dict[str, Any]) -> ParityReport:
@@ -152,10 +219,24 @@ def _parity(folder: Path, manifest: dict[str, Any]) -> ParityReport:
     return report
 
 
-def _check_precision(card: Card, precision: str) -> None:
-    known = tuple(card.limits.get("precisions", PRECISIONS if card.route == "onnx" else ("fp32",)))
-    if precision not in known:
-        raise UsageError(f"{card.id} has no precision {precision!r}: take {', '.join(known)}")
+def _checked(card: Card, precision: str | Assignment) -> Assignment:
+    """The assignment of a precision that the target has."""
+    if card.route == "onnx":
+        chosen = assignment(precision)
+        check_precision(card, chosen)
+        return chosen
+    known = tuple(card.limits.get("precisions", ("fp32",)))
+    name = precision if isinstance(precision, str) else precision.name
+    if name not in known:
+        raise UsageError(f"{card.id} has no precision {name!r}: take {', '.join(known)}")
+    return replace(assignment("fp32"), name=name)
+
+
+def _check_padding(card: Card, pad_heads: int) -> None:
+    if not 1 <= pad_heads <= MOST_PADDING:
+        raise UsageError(f"--pad-heads is {pad_heads}; 1 to {MOST_PADDING} are possible")
+    if pad_heads > 1 and card.route != "onnx":
+        raise UsageError(f"--pad-heads is for one dense graph; {card.id} is of the route {card.route}: leave it out")
 
 
 def _check_target(target: NDArray[np.float32] | None, patches: NDArray[np.float32]) -> None:
@@ -163,13 +244,15 @@ def _check_target(target: NDArray[np.float32] | None, patches: NDArray[np.float3
         raise InputError(f"the target has {len(target)} samples for {len(patches)} of patches, or is not finite")
 
 
-def _model_entry(model: nn.Module, name: str | None, trained: bool) -> dict[str, Any]:
+def _model_entry(model: nn.Module, name: str | None, trained: bool, original: nn.Module | None) -> dict[str, Any]:
+    """Name, configuration and size; `sha256` is of the weights of the model that the user named."""
     config = getattr(model, "config", None)
     return {
         "name": name or model_name(model),
         "config": config.to_dict() if config is not None and hasattr(config, "to_dict") else {},
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "trained": trained,
+        "sha256": model_sha256(model if original is None else original),
     }
 
 

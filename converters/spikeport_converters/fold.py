@@ -46,12 +46,14 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
 
         W' = diag(g / sqrt(var + eps)) W,   b' = (b - mean) g / sqrt(var + eps) + beta
 
-    computed in float64 and rounded once to float32. The folded model, run with SpikingJelly's own loop, is what
+    computed in float64 and rounded once to float32; all other weights are shared with `model`.
+    The folded model, run with SpikingJelly's own loop, is what
     spikes are compared against: folding itself changes currents by rounding. Membrane states that an earlier call
     left in `model` are reset.
     """
     functional.reset_net(model)
-    folded = copy.deepcopy(model).eval()
+    shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
+    folded = copy.deepcopy(model, shared).eval()
     for module in folded.modules():
         if isinstance(module, FeedForward) and isinstance(module.norm, nn.BatchNorm1d):
             _fold_into(module.fc1, module.norm)
@@ -60,11 +62,12 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
 
 
 def fold_time(model: nn.Module) -> nn.Module:
-    """A copy of `model` in eval mode with every SpikingNeuron replaced by its exact staircase.
+    """A copy of `model` in eval mode with every SpikingNeuron replaced by its exact staircase; weights are shared.
 
     Raises UnsupportedError, naming the module, where a neuron has no staircase.
     """
-    folded = copy.deepcopy(model).eval()
+    shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
+    folded = copy.deepcopy(model, shared).eval()
     known: dict[str, Staircase] = {}
     for path, module in list(folded.named_modules()):
         for name, child in list(module.named_children()):
@@ -184,8 +187,9 @@ def _fold_into(linear: nn.Linear, norm: nn.BatchNorm1d) -> None:
     shift = -norm.running_mean.double() * gain
     if norm.affine:
         gain, shift = gain * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
+    kind = linear.weight.dtype
     with torch.no_grad():
         bias = linear.bias.double() if linear.bias is not None else torch.zeros_like(shift)
-        folded_bias = (bias * gain + shift).to(linear.weight.dtype)
-        linear.weight.copy_((linear.weight.double() * gain[:, None]).to(linear.weight.dtype))
+        folded_bias, weight = (bias * gain + shift).to(kind), (linear.weight.double() * gain[:, None]).to(kind)
+    linear.weight = nn.Parameter(weight, requires_grad=linear.weight.requires_grad)
     linear.bias = nn.Parameter(folded_bias, requires_grad=False)

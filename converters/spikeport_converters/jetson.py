@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -10,138 +12,117 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from spikingjelly.activation_based.base import MemoryModule
-from spikingjelly.activation_based.neuron import BaseNode
+from safetensors.torch import save_file
 from torch import nn
 
 from spikeport_errors import UnsupportedError
-from spikeport_toolkit.models.layers import Attention
-from spikeport_toolkit.models.neuron import QuantReLU, SpikingNeuron
+from spikeport_toolkit.models.neuron import SteppedNeuron
 
-from .attention import make_attention_explicit
 from .bundle import BundleWriter
-from .fold import StaircaseNeuron, fold_batchnorm, fold_time, staircase
-from .half import half_model
-from .onnx_graph import OPSET, onnx_from_model, save_onnx, with_float_io
+from .fold import StaircaseNeuron, fold_batchnorm
+from .ladder import BATCHES
+from .onnx_graph import INPUT, save_onnx, weight_file
 from .onnx_legal import onnx_legal
-from .plan import KEPT, REFUSED, REWRITTEN, PlanItem, model_name
+from .plan import model_name
+from .precision import Assignment, assignment
+from .precision_graph import precision_graph
 from .reference import Golden, golden_samples, neurons_per_sample, run_reference
 from .spiking_taps import spiking_taps
+from .stair_form import write_stairs
+from .static_model import few_of, static_model
 
 if TYPE_CHECKING:
     from spikeport_targets.card import Card
 
-MODEL, GOLDEN = "dense/model.onnx", "golden/model.npz"
-PRECISIONS = ("fp32", "fp16", "int8")
-
-_KEPT = {
-    nn.Linear: ("MatMul, Add", "INT8 quantises its input and weights, never its output"),
-    nn.LayerNorm: ("LayerNormalization", "float in every precision"),
-    Attention: ("MatMul, Softmax, MatMul", "no Attention operator: TensorRT 10.3 has none"),
-    QuantReLU: ("Clip, Round", "static, one pass"),
-    nn.ReLU: ("Relu", "static, one pass"),
-    nn.GELU: ("Gelu", "static, one pass"),
+MODEL, GOLDEN, TUNED = "dense/model.onnx", "golden/model.npz", "golden/reference.safetensors"
+RUNNER = {"run_dense.py": "run.py"} | {
+    f"{part}.py": f"runner/{part}.py" for part in ("device", "engine", "measure", "power")
 }
-_SILENT = (nn.Identity, nn.Dropout)
-
-
-def jetson_plan(model: nn.Module, card: Card) -> tuple[PlanItem, ...]:
-    """One item per layer: kept, rewritten (BatchNorm into fc1, T steps into compares), or refused with the remedy."""
-    del card
-    folded = {path for path, m in fold_batchnorm(model).named_modules() if isinstance(m, nn.Identity)}
-    items: list[PlanItem] = []
-    inside: tuple[str, ...] = ()
-    for path, module in model.named_modules():
-        if inside and path.startswith(inside):
-            continue
-        item = _item(path, module, path in folded)
-        if item is not None:
-            items.append(item)
-        if isinstance(module, SpikingNeuron | BaseNode):
-            inside = (*inside, f"{path}.")
-    return tuple(items)
+"""The files that run a bundle, which spikeport itself does not import, and where a bundle has them."""
 
 
 def write_dense_bundle(
     model: nn.Module,
     patches: NDArray[np.float32],
     card: Card,
-    precision: str,
+    precision: str | Assignment,
     writer: BundleWriter,
     target: NDArray[np.float32] | None = None,
     trained: bool = False,
+    original: nn.Module | None = None,
+    *,
+    pad_heads: int = 1,
 ) -> dict[str, Any]:
     """Write graph, golden I/O, runner and README; the fragment of the manifest that describes them (key `dense`).
 
     `patches` [sample, token, values] are scaled inputs: the first become golden, all calibrate INT8. `target` is the
-    clean truth of the predicted tokens in the same scale. Raises UnsupportedError where the graph is not legal.
+    clean truth of the predicted tokens in the same scale. `original` is what `model` was before fine-tuning for a
+    precision, where it was: the task is then compared with that. `pad_heads` as in dense_graph. Raises UnsupportedError where the graph is not legal.
     """
+    chosen = assignment(precision)
     reference = fold_batchnorm(model)
-    samples = golden_samples(neurons_per_sample(reference, patches), len(patches))
+    own = getattr(model, "example_input", None) is not None
+    samples = len(patches) if own else golden_samples(neurons_per_sample(reference, patches), len(patches))
     golden = run_reference(reference, patches[:samples], None if target is None else target[:samples])
-    static, graph = dense_graph(reference, patches, precision)
+    path = writer.path(MODEL)
+    static, graph = dense_graph(reference, patches, chosen, pad_heads=pad_heads, weights=weight_file(path))
     stairs = {path: m.stairs for path, m in static.named_modules() if isinstance(m, StaircaseNeuron)}
     layers = [tap.to_dict() for tap in spiking_taps(graph.graph, stairs)]
-    save_onnx(graph, writer.path(MODEL))
-    np.savez_compressed(writer.path(GOLDEN), **golden.arrays(with_sources=precision == "fp32"))  # type: ignore[arg-type]
-    writer.path("run.py").write_text(_package_text("run_dense.py"), encoding="utf-8")
-    writer.path("README.md").write_text(_readme(model, card, precision, golden, layers, trained), encoding="utf-8")
-    dense = {"model": MODEL, "golden": GOLDEN, "tokens": patches.shape[1], "opset": OPSET, "layers": layers}
+    save_onnx(graph, path)
+    arrays = golden.arrays(with_sources=chosen.name == "fp32")
+    if original is not None:
+        arrays["original"] = run_reference(fold_batchnorm(original), golden.input).output
+        save_file(dict(reference.state_dict()), writer.path(TUNED))
+    np.savez_compressed(writer.path(GOLDEN), **arrays)  # type: ignore[arg-type]
+    for source, name in RUNNER.items():
+        writer.path(name).write_text(_package_text(source), encoding="utf-8")
+    opset = int(graph.opset_import[0].version)
+    writer.path("README.md").write_text(_readme(model, card, chosen, golden, layers, trained, opset), encoding="utf-8")
+    dense = {"model": MODEL, "golden": GOLDEN, "tokens": patches.shape[1], "opset": opset}
+    dense |= {"pad_heads": pad_heads, "assignment": chosen.to_dict(), "profile": engine_shapes(graph, patches.shape), "layers": layers}
     return {"dense": dense, "steps": _most(layers, "steps"), "levels": _most(layers, "levels")}
 
 
 def dense_graph(
-    reference: nn.Module, patches: NDArray[np.float32], precision: str
+    reference: nn.Module,
+    patches: NDArray[np.float32],
+    precision: str | Assignment,
+    *,
+    pad_heads: int = 1,
+    weights: Path | None = None,
 ) -> tuple[nn.Module, onnx.ModelProto]:
-    """A model whose BatchNorm is folded, with its time folded too, and the legal graph of that in `precision`."""
-    static = make_attention_explicit(fold_time(reference))
-    return static, onnx_legal(_graph(static, torch.from_numpy(patches), precision))
+    """A model whose BatchNorm is folded, without time and with explicit attention, and its legal graph in `precision`.
+
+    `patches` [sample, ...] are inputs of it: all of them calibrate. Heads are padded to a multiple of `pad_heads`.
+    Weights too large for the graph go into the file `weights`, where one is given.
+    """
+    samples = torch.from_numpy(patches)
+    static, chosen = static_model(reference, few_of(reference, samples), pad_heads=pad_heads), assignment(precision)
+    if chosen.kind and static.free == (1,):
+        raise UnsupportedError(
+            f"{chosen.name} calibrates sample by sample, and the input is [T, batch, ...]: "
+            "let forward take [batch, T, ...]"
+        )
+    graph = precision_graph(static.program, samples, chosen, weights=weights)
+    if chosen.rest == "fp32" and chosen.kind in ("", "int8"):
+        stairs = {path: neuron.stairs for path, neuron in static.stairs.items()}
+        write_stairs(graph, stairs, weights.parent if weights is not None else None)
+    return static.program, onnx_legal(graph, chosen.versions)
 
 
-def _graph(static: nn.Module, patches: torch.Tensor, precision: str) -> onnx.ModelProto:
-    example = patches[:2] if len(patches) > 1 else patches.repeat(2, 1, 1)
-    if precision == "fp16":
-        return with_float_io(onnx_from_model(half_model(static), example.half()))
-    if precision == "int8":
-        from .quantize import int8_model
-
-        static = int8_model(static, patches)
-    return onnx_from_model(static, example)
-
-
-def _item(path: str, module: nn.Module, folds: bool) -> PlanItem | None:
-    what = type(module).__name__
-    if isinstance(module, SpikingNeuron):
-        return _neuron_item(path, module)
-    if isinstance(module, BaseNode):
-        return PlanItem(path, what, KEPT, "unroll", "its steps stay in the graph, and parity sees them in the output")
-    if isinstance(module, MemoryModule):
-        return PlanItem(
-            path, what, REFUSED, "", "it keeps state over time and is not a neuron that can be unrolled",
-            "use SpikingJelly's neurons, or spikeport's SpikingNeuron, which folds time",
-        )  # fmt: skip
-    if isinstance(module, nn.BatchNorm1d):
-        if folds:
-            return PlanItem(path, what, REWRITTEN, "fold into fc1", "exact in float64, rounded once")
-        return PlanItem(path, what, REFUSED, "", "no fc1 of a FeedForward stands before it", "use LayerNorm there")
-    for kind, (rule, reason) in _KEPT.items():
-        if isinstance(module, kind):
-            return PlanItem(path, what, KEPT, rule, reason)
-    if isinstance(module, _SILENT) or any(True for _ in module.children()):
-        return None
-    if isinstance(module, nn.ModuleList | nn.Sequential):
-        return None
-    return PlanItem(path, what, REFUSED, "", "no rule for this layer", "build it from Linear, LayerNorm and Attention")
-
-
-def _neuron_item(path: str, neuron: SpikingNeuron) -> PlanItem:
-    config = neuron.config
-    what = f"{config.kind} neuron, T={config.steps}, D={config.levels}"
-    try:
-        compares = len(staircase(neuron).thresholds)
-    except UnsupportedError as error:
-        return PlanItem(path, what, REFUSED, "", str(error), "use a LIF or I-LIF neuron")
-    return PlanItem(path, what, REWRITTEN, "fold time", f"{config.steps} steps become {compares} exact compares")
+def engine_shapes(model: onnx.ModelProto, shape: Sequence[int]) -> dict[str, list[list[int]]]:
+    """Least, best and most shape of the input of an engine: the graph's own sizes, batches of 1, 8 and 32, and else
+    what `shape`, that of the golden input, has."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    return {
+        INPUT: [
+            [
+                d.dim_value or (batch if d.dim_param == "batch" else int(size))
+                for d, size in zip(dims, shape, strict=True)
+            ]
+            for batch in BATCHES
+        ]
+    }
 
 
 def _most(layers: list[dict[str, Any]], key: str) -> int | None:
@@ -153,30 +134,33 @@ def _package_text(name: str) -> str:
 
 
 def _readme(
-    model: nn.Module, card: Card, precision: str, golden: Golden, layers: list[dict[str, Any]], trained: bool
+    model: nn.Module,
+    card: Card,
+    chosen: Assignment,
+    golden: Golden,
+    layers: list[dict[str, Any]],
+    trained: bool,
+    opset: int,
 ) -> str:
-    quantisation = {
-        "fp32": "float32",
-        "fp16": "float16 behind float32 input and output",
-        "int8": "INT8 by explicit QuantizeLinear and DequantizeLinear, symmetric, the rest float32",
-    }
     gating = "Every row is gated." if trained else "Untrained weights: end-to-end rows are reported, not gated."
     folding, arrays = "No layer has time steps to fold.", ""
-    if layers:
+    if unrolled := [m for m in model.modules() if isinstance(m, SteppedNeuron)]:
+        steps, axis = unrolled[0].config.steps, unrolled[0].time_axis
+        folding = f"{len(unrolled)} spiking layers: all {steps} steps stand in the graph (time axis {axis})."
+    elif layers:
         folding = (
             f"{len(layers)} spiking layers: their {_most(layers, 'steps')} steps are exact compares of the current."
         )
         arrays = ", `spikes/<layer>` its spike counts"
-        arrays += ", `fc1/<layer>` what that layer was fed" if golden.sources and precision == "fp32" else ""
+        arrays += ", `fc1/<layer>` what that layer was fed" if golden.sources and chosen.name == "fp32" else ""
     return Template(_package_text("README.md.in")).substitute(
         name=model_name(model),
         target=card.name,
-        precision=precision,
-        tokens=golden.input.shape[1],
-        values=golden.input.shape[2],
+        precision=chosen.name,
+        shape=", ".join(map(str, golden.input.shape[1:])),
         folding=folding,
-        opset=OPSET,
-        quantisation=quantisation[precision],
+        opset=opset,
+        quantisation=chosen.described,
         samples=len(golden.input),
         arrays=arrays,
         gating=gating,

@@ -10,16 +10,19 @@ from torch import nn
 from spikeport_targets.card import Card
 from spikeport_toolkit.models.config import NeuronConfig
 from spikeport_toolkit.models.layers import Attention, FeedForward
-from spikeport_toolkit.models.neuron import SpikingNeuron
+from spikeport_toolkit.models.neuron import SpikingNeuron, SteppedNeuron
 
 from .loihi_mapping import IslandMapping, loihi_mapping
-from .plan import KEPT, REFUSED, REWRITTEN, PlanItem
+from .plan import KEPT, REFUSED, REWRITTEN, PlanItem, refused_step
 
 HARD_RESET = "use a binary neuron with hard reset to 0 (`spikewfm-nano`), or an I-LIF with T = 1"
 
 
 def loihi_plan(model: nn.Module, card: Card) -> tuple[PlanItem, ...]:
     """One item per part of `model`, and one for the chip; `refused` items name the limit and the remedy."""
+    stepped = {path: m for path, m in model.named_modules() if isinstance(m, SteppedNeuron)}
+    if stepped:
+        return tuple(refused_step(path, neuron, card) for path, neuron in stepped.items())
     mapping = loihi_mapping(model, card)
     if not mapping.islands:
         reason = f"no spiking feed-forward block: {card.name} runs such blocks only"

@@ -13,7 +13,7 @@ from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, fx, nn
 
 from spikeport_errors import InputError, UnsupportedError
-from spikeport_toolkit.models.neuron import SpikingNeuron
+from spikeport_toolkit.models.neuron import SpikingNeuron, SteppedNeuron
 
 from .nir_profiles import NO_LEAK
 from .operators import is_op
@@ -57,8 +57,9 @@ class ModuleGraph:
 
 
 def own_neurons(model: nn.Module) -> dict[str, BaseNode]:
-    """SpikingJelly neurons by path that are no part of a toolkit's SpikingNeuron: those of a user's own module."""
-    inside = tuple(f"{path}." for path, module in model.named_modules() if isinstance(module, SpikingNeuron))
+    """SpikingJelly neurons by path that are no part of a toolkit's own neuron: those of a user's own module."""
+    toolkit = SpikingNeuron | SteppedNeuron
+    inside = tuple(f"{path}." for path, module in model.named_modules() if isinstance(module, toolkit))
     return {
         path: module
         for path, module in model.named_modules()

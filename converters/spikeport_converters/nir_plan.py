@@ -9,16 +9,17 @@ from torch import nn
 
 from spikeport_targets.card import Card
 from spikeport_toolkit.models.layers import Attention, FeedForward
-from spikeport_toolkit.models.neuron import SpikingNeuron
+from spikeport_toolkit.models.neuron import SpikingNeuron, SteppedNeuron
 
 from .fidelity import IMPOSSIBLE, graph_fidelity, neuron_fidelity, refusal
 from .module_graph import module_kinds, own_neurons, trace_module
 from .nir_profiles import Neuron, Profile, profile_of
 from .operators import module_path, op_name
 from .partition import Part, partition
-from .plan import PlanItem
+from .plan import PlanItem, refused_step
 
 __all__ = ["nir_plan", "refusal"]
+AVERAGED = "forward returns every step; a runtime returns, and golden holds, the mean over the T steps"
 
 
 def nir_plan(model: nn.Module, card: Card) -> tuple[PlanItem, ...]:
@@ -27,7 +28,7 @@ def nir_plan(model: nn.Module, card: Card) -> tuple[PlanItem, ...]:
     if own_neurons(model):
         return tuple(_module_items(model, card, profile))
     items = tuple(_items(model, "", card, profile))
-    if not any(isinstance(module, SpikingNeuron) for module in model.modules()):
+    if not any(isinstance(module, SpikingNeuron | SteppedNeuron) for module in model.modules()):
         reason = f"no spiking neuron: {card.name} runs spiking feed-forward blocks only"
         remedy = "use a spiking preset (`spikewfm-nano`), or --target jetson-orin-nano"
         return (*items, PlanItem("model", type(model).__name__, "refused", "", reason, remedy))
@@ -57,6 +58,9 @@ def _items(module: nn.Module, path: str, card: Card, profile: Profile) -> Iterat
 
 
 def _feed_forward(ffn: FeedForward, path: str, card: Card, profile: Profile) -> Iterator[PlanItem]:
+    if isinstance(ffn.neuron, SteppedNeuron):
+        yield refused_step(f"{path}.neuron", ffn.neuron, card)
+        return
     if not isinstance(ffn.neuron, SpikingNeuron):
         yield _dense(path, "feed-forward", "its activation does not spike")
         return
@@ -98,6 +102,8 @@ def _module_items(model: nn.Module, card: Card, profile: Profile) -> Iterator[Pl
     dense: dict[str, list[str]] = {}
     for node in split.dense if split.parts else ():
         dense.setdefault(module_path(node) or "forward", []).append(op_name(node))
+    if any(part.averages for part in split.parts):
+        yield PlanItem("forward", type(model).__name__, "rewritten", "mean-over-time", AVERAGED, "")
     for path, names in dense.items():
         what = module_kinds(model, path) or ", ".join(dict.fromkeys(names))
         yield _dense(path, what, "it stands outside the islands")

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 from onnx import TensorProto, helper
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 OPSET = 18
 INPUT, OUTPUT = "patches", "prediction"
-EXTERNAL_ABOVE = 1_500_000_000
-"""Weights go to a file beside the graph above this many bytes: protobuf ends at 2 GiB."""
+EXTERNAL_ABOVE = 100_000_000
+"""Weights go to a file beside the graph above this many bytes: written one by one, they need no second copy."""
+INLINE = 1 << 16
+"""Constants up to this many bytes stay in the graph all the same."""
 MAX_BATCH = 1024
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def onnx_from_model(model: nn.Module, patches: Tensor, opset: int = OPSET) -> onnx.ModelProto:
-    """The graph of `model` for `patches` [batch, token, 336], batch dynamic, input `patches`, output `prediction`.
+def onnx_from_model(
+    model: nn.Module, patches: Tensor, opset: int = OPSET, *, weights: Path | None = None
+) -> onnx.ModelProto:
+    """The graph of `model` for `patches` [batch, ...], input `patches`, output `prediction`.
 
-    Every node is called `<module path>/<operator>` and so is what it computes; stack traces, paths and other
-    traces of the exporting machine are gone. `model` holds no neuron state: fold time first.
+    The batch is dynamic, or what `free_dimensions` says. Every node is called `<module path>/<operator>` and so is what
+    it computes; stack traces, paths and other traces of the exporting machine are gone. `model` holds no neuron state:
+    fold time first. Weights of more than 100 MB go into the file `weights`, where one is given, and the graph names
+    their places in it.
     """
-    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -36,23 +43,74 @@ def onnx_from_model(model: nn.Module, patches: Tensor, opset: int = OPSET) -> on
             (patches,),
             dynamo=True,
             opset_version=opset,
-            dynamic_shapes=({0: batch},),
+            dynamic_shapes=free_dimensions(model, patches),
             input_names=[INPUT],
             output_names=[OUTPUT],
             verbose=False,
             external_data=False,
         )
     assert program is not None
+    if weights is not None and _weight_bytes(program.model) > EXTERNAL_ABOVE:
+        import onnx_ir
+
+        onnx_ir.external_data.unload_from_model(
+            program.model, weights.parent, weights.name, size_threshold_bytes=INLINE
+        )
     graph: onnx.ModelProto = program.model_proto
     _name_by_path(graph.graph)
+    _name_dimensions(graph.graph)
     strip_origin(graph)
     return graph
 
 
+def free_dimensions(model: nn.Module, example: Tensor) -> tuple[dict[int, Any]]:
+    """`dynamic_shapes` of an export: the batch, or of a traced graph every dimension that its trace left free."""
+    return ({d: torch.export.Dim.AUTO for d in _free(model) if example.shape[d] > 1},)
+
+
+def few_samples(model: nn.Module, samples: Tensor) -> Tensor:
+    """What of `samples` an export of `model` runs on: two of them, or all where a traced graph fixes their number."""
+    if 0 not in _free(model):
+        return samples
+    return samples[:2] if len(samples) > 1 else samples.repeat(2, *[1] * (samples.ndim - 1))
+
+
+def _free(model: nn.Module) -> list[int]:
+    if isinstance(model, fx.GraphModule):
+        given = next(node for node in model.graph.nodes if node.op == "placeholder").meta.get("val")
+        if isinstance(given, Tensor):
+            return [d for d, size in enumerate(given.shape) if is_free(size)]
+    return [0]
+
+
+def is_free(size: Any) -> bool:
+    """Whether a size of a traced graph may change: it is a symbol, and its range is more than one value."""
+    if isinstance(size, int):
+        return False
+    bounds = size.node.shape_env.bound_sympy(size.node.expr)
+    return bool(bounds.lower != bounds.upper)
+
+
+def weight_file(path: Path) -> Path:
+    """Where the weights of the graph at `path` go that are too large for it."""
+    return path.with_name(f"{path.name}.data")
+
+
 def save_onnx(model: onnx.ModelProto, path: Path) -> None:
-    """Write `model`; weights stay inside unless it exceeds 1.5 GB, then they go to `<name>.data` beside it."""
-    external = model.ByteSize() > EXTERNAL_ABOVE
-    onnx.save(model, path, save_as_external_data=external, location=f"{path.name}.data" if external else None)
+    """Write `model`; weights stay inside up to 100 MB; above, they go to `weight_file` and out of `model`."""
+    inside = [i for i in model.graph.initializer if i.data_location != TensorProto.EXTERNAL]
+    external = sum(_tensor_bytes(i) for i in inside) > EXTERNAL_ABOVE
+    place = weight_file(path).name if external else None
+    onnx.save(model, path, save_as_external_data=external, location=place, size_threshold=INLINE)
+
+
+def _tensor_bytes(tensor: onnx.TensorProto) -> int:
+    return int(math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+
+def _weight_bytes(model: Any) -> int:
+    held = (value.const_value for value in model.graph.initializers.values())
+    return sum(int(tensor.nbytes) for tensor in held if tensor is not None)
 
 
 def with_float_io(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -114,6 +172,16 @@ def _name_by_path(graph: onnx.GraphProto) -> None:
         node.output[:] = [renamed.get(name, name) for name in node.output]
     for value in graph.value_info:
         value.name = renamed.get(value.name, value.name)
+
+
+def _name_dimensions(graph: onnx.GraphProto) -> None:
+    """Call the dynamic dimensions of the input `batch` and `tokens`, and their like everywhere else."""
+    free = [dim.dim_param for dim in graph.input[0].type.tensor_type.shape.dim if dim.dim_param]
+    named = dict(zip(free, ("batch", "tokens", *(f"size_{place}" for place in range(len(free)))), strict=False))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in named:
+                dim.dim_param = named[dim.dim_param]
 
 
 def _scopes(graph: onnx.GraphProto) -> dict[str, str]:

@@ -37,7 +37,8 @@ _REASONS = {
 class Part:
     """One island: its graph, the operator whose result it reads and the one whose result it gives.
 
-    `per_step` says that the input has a time axis; `lead` are the dimensions before a sample's features, without time.
+    `per_step` says that the input has a time axis; `lead` are the dimensions before a sample's features, without time;
+    `averages` that forward returns every step of what it gives, and a bundle their mean.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Part:
     per_step: bool
     lead: tuple[int, ...]
     folded: tuple[str, ...] = ()
+    averages: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,8 @@ def _parts(walk: Walk, inside: set[fx.Node]) -> tuple[tuple[Part, ...], tuple[Re
             continue
         name, per_step = f"island-{len(parts):02d}", enters[0] in walk.timed
         folded = tuple(module_path(n) or "batch_norm" for n in members if is_op(n, "batch_norm"))
-        parts.append(Part(name, path, graph, enters[0], leaves[0], per_step, lead, folded))
+        averages = leaves[0] in walk.live
+        parts.append(Part(name, path, graph, enters[0], leaves[0], per_step, lead, folded, averages))
     return tuple(parts), tuple(refused)
 
 

@@ -14,6 +14,7 @@ from spikeport_errors import InputError, UnsupportedError
 
 if TYPE_CHECKING:
     from spikeport_targets.card import Card
+    from spikeport_toolkit.models.neuron import SteppedNeuron
 
 KEPT, REWRITTEN, REFUSED = "kept", "rewritten", "refused"
 APPROXIMATE = "approximate"
@@ -99,11 +100,13 @@ def plan(model: nn.Module, sample: NDArray[np.float32] | None, card: Card) -> Pl
     for one that is not finite; what the target cannot run stands in the plan as refused, with the remedy.
     """
     if sample is not None:
-        check_patches(sample)
+        sample = check_patches(sample, free=card.route == "onnx")
     if card.route == "onnx":
-        from .jetson import jetson_plan
+        import torch
 
-        items = jetson_plan(model, card)
+        from .dense_plan import dense_plan
+
+        items = dense_plan(model, None if sample is None else torch.from_numpy(sample))
     elif card.route == "nir":
         from .nir import nir_plan
 
@@ -116,6 +119,16 @@ def plan(model: nn.Module, sample: NDArray[np.float32] | None, card: Card) -> Pl
         reason = f"nothing here writes artefacts for {card.id}: its card is for estimates"
         items = (PlanItem("model", type(model).__name__, REFUSED, "", reason, "use it with `spikeport profile`"),)
     return Plan(model_name(model), card.id, items)
+
+
+def refused_step(path: str, neuron: SteppedNeuron, card: Card) -> PlanItem:
+    """The refusal of a neuron whose steps see different currents, on a target of islands."""
+    reason = (
+        f"time axis {neuron.time_axis}: its spikes are wanted at every step, and what leaves an island of {card.name} "
+        "is the mean over time"
+    )
+    remedy = "train it with time_axis direct (`spikewfm-nano`), or take --target jetson-orin-nano, which unrolls it"
+    return PlanItem(path, f"{neuron.config.kind} feed-forward", REFUSED, "", reason, remedy)
 
 
 def model_name(model: nn.Module) -> str:

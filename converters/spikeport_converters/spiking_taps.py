@@ -12,6 +12,7 @@ from spikeport_errors import UnsupportedError
 
 from .fold import Staircase
 from .onnx_graph import QDQ
+from .stair_form import COUNT
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,12 @@ def _tap(
     path: str, stairs: Staircase, nodes: Mapping[str, list[onnx.NodeProto]], producer: Mapping[str, onnx.NodeProto]
 ) -> SpikingTap:
     own = nodes.get(path, [])
-    compare = next((n for n in own if n.op_type == "GreaterOrEqual"), None)
+    compare = next((n for n in own if n.op_type in ("GreaterOrEqual", "HardSigmoid")), None)
     if compare is None:
         raise UnsupportedError(f"{path}: the exporter left no compare of this neuron in the graph; report this model")
     divide = next((n for n in own if n.op_type == "Div"), None)
     count = divide.input[0] if divide is not None else own[-1].output[0]
+    count = f"{path}/{COUNT}" if f"{path}/{COUNT}" in producer else count
     matmul = next((n for n in nodes.get(f"{path.rpartition('.')[0]}.fc1", []) if n.op_type in ("MatMul", "Gemm")), None)
     source = matmul.input[0] if matmul is not None else None
     while source is not None and source in producer and producer[source].op_type in QDQ:

@@ -30,7 +30,10 @@ P90 = 1.2816
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement on a device; `energy_j` None where it was not measured, `source` says where it stands."""
+    """One measurement on a device; `energy_j` None where it was not measured, `source` says where it stands.
+
+    `interval_s` is its 10th and 90th percentile, `boundary` the rails of the energy, `sha256` that of the weights.
+    """
 
     model: str
     target: str
@@ -39,10 +42,14 @@ class Run:
     latency_s: float
     energy_j: float | None
     source: str
+    interval_s: tuple[float, float] | None = None
+    boundary: str = ""
+    sha256: str = ""
 
     def latency(self) -> Quantity:
         """The latency as measured."""
-        return Quantity(self.latency_s, self.latency_s, self.latency_s, "s", "measured", (self.source,))
+        low, high = self.interval_s or (self.latency_s, self.latency_s)
+        return Quantity(low, self.latency_s, high, "s", "measured", (self.source,))
 
     def energy(self) -> Quantity | None:
         """The energy as measured."""

@@ -163,7 +163,8 @@ def estimate(
     factors = _factors(card, scenario, here)
     mine = _costs(work, Draws(card, scenario, factors), precision, host)
     theirs = None if twin_trace is None else _costs(twin_trace, Draws(card, scenario, factors), precision, host)
-    same = next((run for run, _ in here if (run.model, run.precision) == (name, precision)), None)
+    own = [run for run, _ in here if (run.model, run.precision) == (name, precision)]
+    same = min(own, key=lambda run: run.latency_s, default=None)
     even = None if theirs is None else break_even(mine, theirs, work.spike_rate)
     notes = [*mine.notes]
     if isinstance(work, Trace) and work.unaccounted:
@@ -173,14 +174,14 @@ def estimate(
         name=card.name,
         klass=card.klass,
         scenario=scenario or "none",
-        boundary=card.boundary if host is None or card.klass == "gpu" else f"{card.boundary}; host: {host.boundary}",
+        boundary=_boundary(card, host, same),
         precision=precision,
         energy=_energy(mine) if same is None or same.energy() is None else replace(_energy(mine), total=same.energy()),
         latency=_latency(mine) if same is None else same.latency(),
         twin=None if theirs is None else TwinCost(_energy(theirs), _latency(theirs)),
         break_even_spike_rate=even,
         verdict=verdict(card, work, mine, theirs, even),
-        notes=(*notes, *_other_precision(card, precision, twin_trace), *_calibrated(here, same)),
+        notes=(*notes, *_other_precision(card, precision, twin_trace), *_calibrated(here, same), *_strays(card, runs)),
         constants=(*mine.used(), *_only_twin(mine, theirs), *mine.unknown),
         cores=tuple(islands(work, card)) if isinstance(work, Trace) and card.klass == "event" else (),
     )
@@ -213,6 +214,19 @@ def _calibrated(runs: Sequence[tuple[Run, Trace]], same: Run | None) -> tuple[st
     names = ", ".join(dict.fromkeys(f"{run.model} ({run.precision})" for run, _ in runs))
     what = "its own run: measured, not estimated" if same is not None else "the runs take the structural factor's place"
     return (f"Calibrated by {len(runs)} run{'s' if len(runs) > 1 else ''} on the device: {names}; {what}.",)
+
+
+def _strays(card: Card, runs: Sequence[tuple[Run, Trace]]) -> tuple[str, ...]:
+    """Runs on this target in a power mode that its card does not know."""
+    strays = [run for run, _ in runs if run.target == card.id and run.scenario not in (*card.scenarios, "none")]
+    known = ", ".join(card.scenarios)
+    return tuple(f"Not merged: {run.source}; the card knows the modes {known}." for run in strays)
+
+
+def _boundary(card: Card, host: Card | None, same: Run | None) -> str:
+    if same is not None and same.boundary:
+        return same.boundary
+    return card.boundary if host is None or card.klass == "gpu" else f"{card.boundary}; host: {host.boundary}"
 
 
 def _costs(work: Trace | Counts, draws: Draws, precision: str, host: Card | None) -> Costs:

@@ -20,7 +20,10 @@ from .counts import LayerCounts
 from .montecarlo import Draws, Values, total
 
 TRACED_BYTES = 4
-WIDTH = {"int8": 1, "fp16": 2, "fp32": 4}
+WIDTH = {"nvfp4": 0.5625, "fp8": 1, "int8": 1, "fp16": 2, "fp32": 4}
+"""Bytes of a value; NVFP4 has a scale of a byte for each 16 values."""
+LOW = ("int8", "fp8", "nvfp4")
+"""Only matrix products run in these; everything beside them runs in FP16."""
 KNOWN_FAMILY, LATENCY_FACTOR = 1.65, 2.5
 """p10-p90 factors that cover four fifths of published points: family seen in the fit, or not (docs/validation.md)."""
 KERNELS = {
@@ -60,7 +63,7 @@ def gpu_costs(work: Iterable[LayerCounts] | Counts, draws: Draws, precision: str
         rows = list(work)
         kernels = _kernels(rows, precision)
         for layer in rows:
-            inner = precision if layer.kind in ("linear", "convolution") or precision != "int8" else "fp16"
+            inner = precision if layer.kind in ("linear", "convolution") or precision not in LOW else "fp16"
             flop[inner] += 2 * layer.macs_executed
             if KERNELS[layer.kind][1]:
                 moved += (layer.weight_bytes + layer.activation_bytes) * WIDTH[inner] / TRACED_BYTES

@@ -13,6 +13,7 @@ from spikeport_errors import UsageError, unknown_name
 from spikeport_targets.card import Card
 from spikeport_toolkit.models.config import Config
 from spikeport_toolkit.models.families import parameter_counts
+from spikeport_toolkit.models.identity import model_sha256
 
 from .accuracy import AccuracyReport
 from .budget import Budget, BudgetReport, check_budget
@@ -151,6 +152,7 @@ def _described(model: nn.Module, name: str | None, trained: bool) -> dict[str, A
         "head_parameters": head,
         "trained": trained,
         "config": config,
+        "sha256": model_sha256(model),
     }
 
 

@@ -223,6 +223,7 @@ class Model(Part):
     head_parameters: int | None = None
     trained: bool
     config: dict[str, Any] | None = None
+    sha256: str | None = None
 
 
 class Twin(Part):

@@ -49,7 +49,7 @@ class Terms:
     """What holds for all points: the model and a hash of its weights, the samples traced, the links evaluated."""
 
     model: str
-    weights_sha256: str
+    model_sha256: str
     samples: int
     seed: int
     snrs_db: tuple[float, ...]

@@ -19,6 +19,7 @@ from spikeport_errors import UsageError
 from spikeport_profiles.accuracy import deployed_accuracy
 from spikeport_profiles.bare import Counts
 from spikeport_profiles.calibrate import read_runs
+from spikeport_profiles.device_runs import runs_of
 from spikeport_profiles.estimate import estimate as make_estimate
 from spikeport_profiles.inputs import calibration_inputs
 from spikeport_profiles.profile import profile as make_profile
@@ -111,12 +112,14 @@ def export(
     sensitivity: str | None = None,
     max_nmse_loss: float | None = None,
     qat: int | None = None,
+    pad_heads: int = 1,
 ) -> Bundle:
     """Convert MODEL for `target`, run the result beside the reference, and write the bundle `out`.
 
     `precision` is a preset of the card (default: its `default_precision`), `calibration` minmax, entropy or mse.
     `sensitivity` (groups, layers) measures what quantising each part costs; `max_nmse_loss` in dB replaces an INT8
-    preset by the cheapest assignment within that loss; `qat` fine-tunes for so many steps. `samples` real channels, drawn with `seed`, serve as
+    preset by the cheapest assignment within that loss; `qat` fine-tunes for so many steps; `pad_heads` pads attention
+    heads with zeros to a multiple of so many features, in a dense graph. `samples` real channels, drawn with `seed`, serve as
     calibration and golden inputs; a module of the user's that has an `example_input` is run on that instead.
     `allow_approximate` writes also what a simulator reproduces only in part, with parity reported, not gated. Look at
     `.ok` of the result: a bundle is written also when parity or a rung of the verify ladder fails.
@@ -154,6 +157,7 @@ def export(
             original=tailored.original,
             compilers=True,
             notes=tailored.notes,
+            pad_heads=pad_heads,
         )
 
 
@@ -232,6 +236,7 @@ def profile(
     scenario: str | None = None,
     host: str | None = None,
     calibrate: str | Path | None = None,
+    measured: Sequence[str | Path] = (),
     samples: int = SAMPLES,
     seed: int = SEED,
     rates_snr: str | None = None,
@@ -249,9 +254,10 @@ def profile(
     A module of the user's is traced on its `example_input`. `host` is the target that runs what an event-driven chip of
     `targets` cannot: their totals are then composed. `calibrate` is a CSV file of runs on these targets
     (model,target,precision,scenario,latency_s,energy_j); each of its models is traced, and the runs narrow the
-    intervals. `rates_snr` and `detail` as in `trace`. `accuracy` exports MODEL for every target (to `bundles` if given)
-    and evaluates the artefacts at `snr` on `links` links a point. `budget` is held against every target: look at
-    `.budget` of the result.
+    intervals; so do the `measured` files that a bundle's run.py wrote on the device, and a run of MODEL's own weights
+    takes the estimate's place. `rates_snr` and `detail` as in `trace`. `accuracy` exports MODEL for every target (to
+    `bundles` if given) and evaluates the artefacts at `snr` on `links` links a point. `budget` is held against every
+    target: look at `.budget` of the result.
     """
     if not targets:
         raise UsageError("name at least one --target; `spikeport targets` lists them")
@@ -260,7 +266,10 @@ def profile(
     with converting(model):
         patches, source = _inputs(model, network, samples, seed)
         at_snr = _at_snr(model, network, samples, seed, rates_snr)
-    runs = read_runs(Path(calibrate)) if calibrate is not None else ()
+    runs = (
+        *(read_runs(Path(calibrate)) if calibrate is not None else ()),
+        *runs_of(map(Path, measured), model, network, load_model),
+    )
     traces = {name: trace(name, samples=samples, seed=seed) for name in dict.fromkeys(run.model for run in runs)}
     name = twin_of(model, "qrelu")
     twin = load_model(name) if name else None

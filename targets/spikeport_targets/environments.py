@@ -88,6 +88,12 @@ RECIPES = {
             "GPL-2.0-or-later (in its own process)",
             dict.fromkeys(("3.11", "3.12"), ("deepmimo==4.0.5", "DeepMIMOv3==0.2.8", *_DEEPMIMO)),
         ),
+        Recipe(
+            "modelopt",
+            "nvidia-modelopt 0.47.0 (its INT8 quantiser of ONNX graphs; pins another onnx and onnxruntime)",
+            "Apache-2.0",
+            dict.fromkeys(("3.11", "3.12"), ("nvidia-modelopt[onnx]==0.47.0", "numpy==2.2.6", "torch==2.13.0")),
+        ),
     )
 }
 

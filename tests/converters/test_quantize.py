@@ -24,7 +24,7 @@ RELU = NeuronConfig("relu")
 NEURON = StaircaseNeuron(staircase(SpikingNeuron(LIF)))
 
 
-@pytest.fixture(scope="module", params=[LIF, ILIF, RELU], ids=lambda c: c.kind)
+@pytest.fixture(scope="module", params=[ILIF, RELU], ids=lambda c: c.kind)
 def graph(request):
     static = fold_time(fold_batchnorm(small_model(request.param)))
     patches = torch.from_numpy(random_patches(static, 8))

@@ -194,6 +194,105 @@ def manifest(route: str = "onnx", ok: bool = True, model: str = "spikewfm-nano")
     }  # fmt: skip
 
 
+def detailed(model: str = "spikewfm-nano") -> dict[str, Any]:
+    """profile.json with everything optional: rates over SNR and steps, rasters, potentials, accuracy and a budget."""
+    data = profile(model)
+    layers = [layer for layer in data["trace"]["layers"] if layer["kind"] == "spiking"]
+    for layer in layers:
+        layer["rate_per_step"] = [layer["spike_rate"] * factor for factor in (0.7, 1.1, 0.9, 1.3)]
+    data["trace"]["over_snr"] = [
+        {"snr_db": snr, "samples": 8, "spike_rate": 0.2 + snr / 500, "synops": 2.5e7,
+         "layers": {layer["path"]: layer["spike_rate"] + snr / 500 for layer in layers}}
+        for snr in (-10.0, 10.0, 30.0)
+    ]  # fmt: skip
+    rows = ["10100z00", "00000000", "1-10021a"]
+    edges = [n / 4 for n in range(-8, 13)]
+    data["trace"]["detail"] = {
+        "sample": 0,
+        "rasters": [{"path": layer["path"], "steps": 4, "levels": 1, "tokens": [0, 63], "neurons": [0, 170, 511],
+                     "rows": rows} for layer in layers],
+        "membranes": [{"path": layer["path"], "threshold": 1.0, "edges": edges, "counts": [10 * n for n in range(20)],
+                       "below": 5, "above": 95} for layer in layers],
+    }  # fmt: skip
+    curves = [
+        {"regime": regime, "split": "unseen", "snr_db": [0.0, 20.0], "nmse_db": [-15.0, -19.0],
+         "low_db": [-16.0, -21.0], "high_db": [-14.0, -17.0]} for regime in ("R1", "R2")
+    ]  # fmt: skip
+    data["accuracy"] = {
+        "links": 50, "seed": 0, "data": "embedded cities", "metric": "NMSE", "slot_s": 0.0005,
+        "slot": "5G slot at 30 kHz subcarrier spacing", "model": curves,
+        "twin": [{**curve, "nmse_db": [-14.0, -18.0]} for curve in curves],
+    }  # fmt: skip
+    for target, known in zip(data["targets"], (True, True, False), strict=True):
+        target["accuracy"] = {
+            "kind": "simulated", "runtime": "onnxruntime" if known else None, "precision": target["precision"],
+            "same_as": None, "parity": True if known else None, "nmse_db": -17.0 if known else None,
+            "reason": "" if known else "no artefact is made for cmos45: it is only costed",
+            "curves": curves if known else [],
+        }  # fmt: skip
+    data["budget"] = {
+        "gate": "nominal", "ok": False, "limits": {"latency_s": 0.002, "energy_j": None, "nmse_db": None},
+        "rows": [
+            {"target": "jetson-orin-nano", "precision": "fp16", "figure": "latency", "value": 1.02e-3, "limit": 2e-3,
+             "unit": "s", "kind": "estimated", "ok": True, "message": "jetson-orin-nano: latency 1.02 ms within 2 ms"},
+            {"target": "loihi2", "precision": "int8", "figure": "latency", "value": None, "limit": 2e-3, "unit": "s",
+             "kind": "none", "ok": False, "message": "loihi2: latency is not known, so it cannot be held to 2 ms"},
+        ],
+    }  # fmt: skip
+    return data
+
+
+def sweep() -> dict[str, Any]:
+    """sweep.json of four points on a board, one of them refused."""
+    points = []
+    for number, steps in enumerate((2, 4, 8)):
+        nmse = -14.0 - number if steps < 8 else -14.5
+        points.append({
+            "id": f"lif-T{steps}-D1-fp16-jetson-orin-nano", "neuron": "lif", "steps": steps, "levels": 1,
+            "precision": "fp16", "target": "jetson-orin-nano", "status": "done", "reason": "",
+            "note": "not retrained: the weights are those of T = 4", "weights": "spikewfm-nano", "retrained": False,
+            "nmse_db": nmse, "nmse_of": "artefact", "spike_rate": 0.2, "synops": 1e7, "macs": 5e7,
+            "curves": [{"regime": "R1", "split": "unseen", "snr_db": [10.0], "nmse_db": [nmse],
+                        "low_db": [nmse - 1], "high_db": [nmse + 1]}],
+            "latency": quantity(3e-4 * steps, 2.0, "s"), "energy": quantity(2e-3 * steps, 2.0),
+            "energy_part": "total", "boundary": "board (VDD_IN)", "front_energy": steps < 8, "front_latency": steps < 8,
+        })  # fmt: skip
+    refused = {**points[0], "id": "lif-T2-D1-int4-jetson-orin-nano", "precision": "int4", "status": "refused",
+               "reason": "jetson-orin-nano does not run int4", "curves": [], "latency": None, "energy": None,
+               "energy_part": None, "nmse_db": None, "nmse_of": None, "front_energy": False,
+               "front_latency": False, "boundary": None}  # fmt: skip
+    return {
+        "schema": "spikeport.sweep/1", "model": "spikewfm-nano",
+        "axes": {"steps": ["2", "4", "8"], "precision": ["fp16", "int4"], "target": ["jetson-orin-nano"]},
+        "settings": {"model": "spikewfm-nano", "weights_sha256": "0" * 64, "samples": 4, "seed": 0,
+                     "snrs_db": [10.0], "links": 20, "host": None},
+        "points": [*points, refused],
+    }  # fmt: skip
+
+
+def scores() -> dict[str, Any]:
+    """evaluation.json of positioning."""
+    values = {"median": {"mean": 12.5, "low": 9.0, "high": 20.25}}
+    return {
+        "schema": "spikeport.scores/1", "task": "positioning", "model": "spikewfm-nano", "adaptation": "probe",
+        "data": "embedded cities", "places": 3, "links": 200, "snr_db": 20.0, "seed": 0, "seeds": 5,
+        "kind": "simulated", "notes": ["Error in the plane."],
+        "metrics": [{"name": "median", "unit": "m", "better": "lower"}],
+        "scores": [{"method": "spikewfm-nano", "role": "model", "setting": "", "labels": 50, "values": values},
+                   {"method": "centre", "role": "baseline", "setting": "", "labels": None, "values": values}],
+    }  # fmt: skip
+
+
+def classification() -> dict[str, Any]:
+    """evaluation.json of line of sight."""
+    return {
+        "schema": "spikeport.classification/1", "task": "los", "model": "spikewfm-nano", "data": "embedded cities",
+        "links": 500, "classes": 2, "draws": 20, "seed": 0, "kind": "simulated", "notes": [],
+        "curves": [{"method": "spikewfm-nano", "features": "channel", "labels": [16, 64], "accuracy": [0.8, 0.91],
+                    "spread": [0.05, 0.02], "f1": [0.79, 0.9]}],
+    }  # fmt: skip
+
+
 def write_run(folder: Path, model: str = "spikewfm-nano", shift: float = 0.0) -> Path:
     """A run folder with an evaluation, a profile and two bundles."""
     dump(folder / "evaluation.json", evaluation(model, shift))

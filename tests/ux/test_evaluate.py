@@ -21,6 +21,24 @@ def test_baselines_alone_need_no_model(tmp_path: Path, capsys: pytest.CaptureFix
     assert "wiener over genie" in printed
 
 
+def test_tables_of_tasks_have_a_schema_of_their_own_that_the_report_reads(tmp_path: Path) -> None:
+    words = f"evaluate spikewfm-nano-ilif --task csi-feedback --labels 8 --links 4 --out {tmp_path}"
+    assert run(words.split()) == 0
+    document = json.loads((tmp_path / "evaluation.json").read_text())
+    assert (document["schema"], document["adaptation"]) == ("spikeport.scores/1", "probe")
+    assert run(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 0
+
+
+def test_prediction_in_frequency_writes_curves(tmp_path: Path) -> None:
+    words = "evaluate spikewfm-nano --task frequency-prediction --adaptation zero-shot --snr 10 --links 4 --compare"
+    assert run([*words.split(), "spikewfm-nano-relu", "--out", str(tmp_path)]) == 0
+    document = json.loads((tmp_path / "evaluation.json").read_text())
+    roles = {c["method"]: c["role"] for c in document["curves"]}
+    assert roles["spikewfm-nano zero-shot"] == "model"
+    assert roles["spikewfm-nano-relu zero-shot"] == "twin"
+    assert run(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 0
+
+
 def test_estimation_is_a_task() -> None:
     result = spikeport.evaluate("baselines", task="channel-estimation", snr="10", links=4)
     assert {c.method for c in result.curves} == {"ls", "ls-linear", "wiener", "lmmse", "genie"}
@@ -29,8 +47,20 @@ def test_estimation_is_a_task() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("spikewfm-nano --task channel-estimation", "has no head for estimation"),
-        ("baselines --task channel-estimation --sinr 0", "--sinr and --impairments go with channel-prediction"),
+        ("baselines --task positioning", "positioning shows them beside a model"),
+        ("baselines --task channel-estimation --sinr 0", "--sinr goes with --task channel-prediction, not with"),
+        ("baselines --sinr 0 --snr 5", "--snr and --sinr are both given"),
+        ("baselines --links 2.5", "give a whole number"),
+        ("baselines --seeds 1.5", "give a whole number"),
+        ("spikewfm-nano --labels 50", "--labels goes with --task frequency-prediction or"),
+        ("spikewfm-nano --task positioning --labels 5,x", "no list of whole numbers of 2 or more"),
+        ("spikewfm-nano --task positioning --labels 1", "no list of whole numbers of 2 or more"),
+        ("spikewfm-nano --task positioning --snr 0:20:5", "measured at one SNR"),
+        ("spikewfm-nano --task positioning --labels 400", "lower --links or --labels"),
+        ("spikewfm-nano --task positioning --adaptation lorra", "did you mean 'lora'"),
+        ("spikewfm-nano --task csi-feedback --snr 5", "--snr goes with --task"),
+        ("csi2vec --task frequency-prediction", "no tokens along frequency"),
+        ("lwm-1.0-spiking --task channel-estimation", "take a spikewfm preset"),
         ("baselines --sinr high", "--sinr 'high' is not low:high:step"),
         ("baselines --baselines wienr", "did you mean 'wiener'"),
         ("baselines --impairments adc=99", "1 to 24 bits"),

@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "profiles"))
 
-from synthetic_run import write_run
+from synthetic_run import detailed, dump, scores, sweep, write_run
 
 from spikeport_profiles.report import report
 
@@ -48,6 +48,10 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("pages")
     runs = [write_run(folder / "nano"), write_run(folder / "ilif", "spikewfm-nano-ilif", -0.5)]
+    runs += [folder / "space", folder / "positioning"]
+    dump(folder / "nano" / "profile.json", detailed())
+    dump(folder / "space" / "sweep.json", sweep())
+    dump(folder / "positioning" / "evaluation.json", scores())
     return report(runs, folder / "out").html.as_uri()
 
 
@@ -119,6 +123,89 @@ def test_tables_wider_than_a_phone_scroll_and_can_take_the_focus(driver: Any, ad
             return t.scrollWidth > innerWidth && !(box && box.tabIndex === 0 && box.getAttribute('aria-label'));
         }).length;"""
     assert driver.execute_script(script) == 0
+
+
+def test_a_number_tells_kind_range_and_source_by_the_keyboard_alone(driver: Any, address: str) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    visit(driver, address, DESKTOP)
+    table = "#main-picture table"
+    driver.execute_script("document.querySelector('#main-picture .scroll').focus()")
+    tip = "const tip = document.getElementById('tip'); return [tip.hidden, tip.textContent, document.activeElement"
+    place = f"{tip}.textContent.trim().replace(/\\s+/g, ' ')];"
+
+    def press(key: str) -> list[Any]:
+        driver.switch_to.active_element.send_keys(key)
+        return list(driver.execute_script(place))
+
+    hidden, text, number = press(Keys.TAB)
+    assert (hidden, number) == (False, "−17.0 dB (−18.5 to −15.5)")
+    assert text.startswith("simulated source: profile.json: the artefact in onnxruntime, 50 links a point, seed 0")
+    assert text.endswith("low to high −18.5 to −15.5, in the unit shown")
+    _, text, number = press(Keys.ARROW_RIGHT)
+    assert number == "7.90 mJ (3.76 to 16.6)"
+    assert text.startswith("estimated source: gpu_latency.csv refit")
+    assert press(Keys.ARROW_DOWN)[2] == "7.60 mJ (3.62 to 16.0)"
+    assert press(Keys.HOME)[2] == "−16.0 dB (−18.5 to −15.5)"
+    assert press(Keys.ESCAPE)[0] is True
+    assert driver.execute_script(f"return document.querySelectorAll('{table} [tabindex=\"0\"]').length") == 1
+    press(Keys.TAB)
+    assert driver.execute_script(f"return document.querySelector('{table}').contains(document.activeElement)") is False
+
+
+def test_a_number_tells_it_under_the_pointer_and_without_any_script(driver: Any, address: str) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    visit(driver, address, DESKTOP)
+    number = driver.find_element(By.CSS_SELECTOR, "#main-picture .number")
+    ActionChains(driver).scroll_to_element(number).move_to_element(number).perform()
+    hidden, box = driver.execute_script(
+        "const tip = document.getElementById('tip'), b = tip.getBoundingClientRect();"
+        "return [tip.hidden, [b.left, b.top, innerWidth - b.right, innerHeight - b.bottom]];"
+    )
+    assert hidden is False
+    assert min(box) >= 0
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        driver.get(address)
+        found = driver.find_element(By.CSS_SELECTOR, "#main-picture .number").get_attribute("title")
+    finally:
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert found.startswith("simulated; low to high −18.5 to −15.5, in the unit shown; source 1: profile.json")
+
+
+def test_a_script_that_is_not_the_pages_own_does_not_run(driver: Any, address: str, tmp_path: Path) -> None:
+    page = Path(address.removeprefix("file://")).read_text()
+    (tmp_path / "page.html").write_text(page.replace("<main", "<script>window.evil = 1</script><main", 1))
+    driver.get((tmp_path / "page.html").as_uri())
+    assert driver.execute_script("return window.evil === undefined && !document.querySelector('.number').title")
+    assert "Content Security Policy" in str(driver.get_log("browser"))
+
+
+def test_landmarks_names_and_contrast_hold_in_both_schemes(driver: Any, address: str) -> None:
+    script = """
+        const parts = c => c.match(/[\\d.]+/g).map(Number);
+        const shine = c => { const [r, g, b] = parts(c).slice(0, 3).map(v => {
+            v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+        const ground = e => {
+            const c = e ? getComputedStyle(e).backgroundColor : 'rgb(0, 0, 0)';
+            return (parts(c)[3] ?? 1) > 0 ? c : ground(e.parentElement); };
+        const poor = [];
+        for (const e of document.querySelectorAll('body *:not(svg *):not(script)')) {
+            if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) continue;
+            const [a, b] = [shine(getComputedStyle(e).color), shine(ground(e))];
+            if ((Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5) poor.push(e.outerHTML.slice(0, 90));
+        }
+        const unnamed = [...document.querySelectorAll('section, nav, [role=region], svg[role=img]')].filter(
+            e => !(e.getAttribute('aria-label') || e.getAttribute('aria-labelledby')));
+        const unscoped = [...document.querySelectorAll('th')].filter(e => !e.scope);
+        const counts = ['header', 'main', 'nav', 'h1', 'a.skip'].map(s => document.querySelectorAll(s).length);
+        return [poor, unnamed.length, unscoped.length, counts];"""
+    for scheme in ("light", "dark"):
+        visit(driver, address, DESKTOP, scheme)
+        assert driver.execute_script(script) == [[], 0, 0, [1, 1, 1, 1, 1]]
 
 
 def test_the_page_prints_with_its_folded_tables(driver: Any, address: str) -> None:

@@ -2,6 +2,8 @@
 
     python run.py                                      verify against the golden inputs and outputs
     python run.py --channel in.npy --out out.npy       predict the next slot of measured channels
+    python run.py --measure                            time it and read the power of this device, write measured.json
+    python run.py --compare ../other-bundle            the same for two bundles in turns, and which one to keep
     python run.py --trtexec                            print the trtexec lines that build and time an engine
 
 in.npy: complex64 H[batch, time, antenna, frequency], the observed slots of 14 symbols (a last, unobserved slot may
@@ -12,7 +14,7 @@ Exit code 0: fine; 1: the outputs differ from the golden ones; 2: something is m
 from __future__ import annotations
 
 import argparse
-import ctypes
+import hashlib
 import json
 import shutil
 import sys
@@ -23,14 +25,16 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
+sys.dont_write_bytecode = True  # a bundle holds what its manifest lists and nothing else
+sys.path.insert(0, str(HERE))
+
+from runner import measure  # noqa: E402
+from runner.device import StopError, describe, slug  # noqa: E402
+from runner.engine import Cuda, TensorRTNetwork, tensorrt  # noqa: E402
+
 SYMBOLS, SUBCARRIERS = 14, 12
 HALF = SYMBOLS * SUBCARRIERS
-LIMITS_DB = {"fp32": -60.0, "fp16": -38.0, "int8": -28.0}
-MAX_BATCH = 32
-
-
-class StopError(Exception):
-    """Ends the program with exit code 2 and one message."""
+OUTPUT = "prediction"
 
 
 def patches_from_channel(channel: Any) -> Any:
@@ -75,126 +79,131 @@ def predict_channel(network: Any, channel: Any, grid: dict[str, int]) -> Any:
 
 
 class OnnxRuntimeNetwork:
-    """The graph in onnxruntime on the CPU."""
+    """The graph in onnxruntime on the CPU; `taps` are inner tensors that become outputs too."""
 
     name = "onnxruntime"
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, taps: Any = ()) -> None:
         try:
             import onnxruntime
         except ImportError:
             raise StopError("onnxruntime is not installed: pip install onnxruntime") from None
-        self.session: Any = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(model.parent))
+        graph = with_outputs(model.read_bytes(), taps)
+        self.session: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self.outputs = [OUTPUT, *taps]
 
-    def __call__(self, patches: Any) -> Any:
-        """Patches [batch, token, 336] to the prediction."""
-        return self.session.run(["prediction"], {"patches": patches})[0]
+    def __call__(self, **inputs: Any) -> dict[str, Any]:
+        """Arrays [sample, ...] by input to arrays by output."""
+        return dict(zip(self.outputs, self.session.run(self.outputs, inputs), strict=True))
 
 
-class TensorRTNetwork:
-    """The graph as a TensorRT engine, built on this device once and kept beside the bundle."""
+def with_outputs(model: bytes, names: Any) -> bytes:
+    """The bytes of an ONNX model with these tensors as further outputs.
 
-    name = "tensorrt"
+    Messages of protobuf that follow one another are merged: a second ModelProto that holds nothing but
+    graph (field 7) { output (12) { name (1) } } appends to the outputs of the first.
+    """
+    added = b"".join(_field(12, _field(1, name.encode())) for name in names)
+    return model + _field(7, added) if added else model
 
-    def __init__(self, model: Path, engine: Path, tokens: int) -> None:
+
+def _field(number: int, data: bytes) -> bytes:
+    """A length-delimited field of protobuf."""
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
+class Bundle:
+    """A bundle's manifest and graph, as they were written, and the golden samples."""
+
+    def __init__(self, folder: Path) -> None:
         try:
-            import tensorrt
-        except ImportError:
-            raise StopError(
-                "tensorrt is not installed: on a Jetson it comes with JetPack (apt install tensorrt)"
-            ) from None
-        self.trt: Any = tensorrt
-        self.log = self.trt.Logger(self.trt.Logger.WARNING)
-        if not engine.exists():
-            print(f"building {engine} (minutes, once per device and TensorRT version)", flush=True)
-            plan = self._build(model, tokens)
-            engine.with_suffix(".part").write_bytes(plan)
-            engine.with_suffix(".part").replace(engine)
-        self.engine: Any = self.trt.Runtime(self.log).deserialize_cuda_engine(engine.read_bytes())
-        if self.engine is None:
-            raise StopError(
-                f"{engine} does not fit this device or TensorRT {self.trt.__version__}: delete it and run again"
-            )
-        self.context: Any = self.engine.create_execution_context()
-        self.cuda = Cuda()
+            self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            self.dense = self.manifest["dense"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise StopError(f"{folder} is no bundle with one ONNX graph: give the folder that holds run.py") from None
+        self.folder, self.model = folder, folder / self.dense["model"]
+        self.shapes: dict[str, Any] = self.dense["profile"]
+        self.input = next(iter(self.shapes))
+        self.sha256: str = self.manifest["files"][self.dense["model"]]["sha256"]
+        if hashlib.sha256(self.model.read_bytes()).hexdigest() != self.sha256:
+            raise StopError(f"{self.model} is not the file that was exported: copy the bundle again")
+        self.network: Any = None
+        self.verdict: dict[str, Any] = {}
 
-    def _build(self, model: Path, tokens: int) -> bytes:
-        trt = self.trt
-        strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-        builder = trt.Builder(self.log)
-        network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
-        parser = trt.OnnxParser(network, self.log)
-        if not parser.parse_from_file(str(model)):
-            raise StopError("; ".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
-        config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-        profile.set_shape("patches", *((batch, tokens, 2 * HALF) for batch in (1, 8, MAX_BATCH)))
-        config.add_optimization_profile(profile)
-        plan = builder.build_serialized_network(network, config)
-        if plan is None:
-            raise StopError("TensorRT could not build the engine; its messages stand above")
-        return bytes(plan)
+    def open(self, runtime: str, cache: Path | None, root: Path, taps: Any = ()) -> Any:
+        """The network in a runtime; `auto` takes TensorRT where it is installed. Engines are kept in `cache`."""
+        if runtime == "auto":
+            from importlib.util import find_spec
 
-    def __call__(self, patches: Any) -> Any:
-        """Patches [batch, token, 336] to the prediction, in parts of at most 32 samples."""
-        parts = [self._run(patches[i : i + MAX_BATCH]) for i in range(0, len(patches), MAX_BATCH)]
-        return np.concatenate(parts)
+            runtime = "tensorrt" if find_spec("tensorrt") else "onnxruntime"
+        if runtime == "onnxruntime":
+            return OnnxRuntimeNetwork(self.model, taps)
+        folder, device = cache or self.folder.parent, device_name(root)
+        engine = f"{self.folder.name}.{self.sha256[:8]}.{device}{'.spikes' if taps else ''}.engine"
+        return TensorRTNetwork(self.model, folder / engine, self.shapes, folder / f"{device}.timing-cache", taps)
 
-    def _run(self, patches: Any) -> Any:
-        patches = np.ascontiguousarray(patches, np.float32)
-        self.context.set_input_shape("patches", patches.shape)
-        result = np.empty(tuple(self.context.get_tensor_shape("prediction")), np.float32)
-        with self.cuda.memory(patches.nbytes) as source, self.cuda.memory(result.nbytes) as sink:
-            self.cuda.copy(source.address, patches.ctypes.data, patches.nbytes, 1)
-            self.context.set_tensor_address("patches", source.address)
-            self.context.set_tensor_address("prediction", sink.address)
-            if not self.context.execute_async_v3(0):
-                raise StopError("TensorRT failed to run the engine; its messages stand above")
-            self.cuda.call("cudaDeviceSynchronize")
-            self.cuda.copy(result.ctypes.data, sink.address, result.nbytes, 2)
-        return result
+    def verify(self, runtime: str, cache: Path | None, root: Path, spikes: bool) -> bool:
+        """Compare output and spikes with the golden ones; prints the verdict, keeps it and the network."""
+        self.network = self.open(runtime, cache, root)
+        with np.load(self.folder / self.dense["golden"]) as archive:
+            golden = {name: archive[name] for name in archive.files}
+        gates, trained = self.dense["assignment"]["gates"], self.manifest["model"]["trained"]
+        got = self.network(**{self.input: golden["input"]})[OUTPUT]
+        error = nmse_db(got, golden["output"])
+        note = "" if trained else ", reported only: the weights are untrained"
+        fine = bool(np.isfinite(got).all()) and (error <= gates["output_db"] or not trained)
+        said = f"output NMSE {error:.1f} dB against torch (limit {gates['output_db']:g} dB{note})"
+        print(f"{'ok' if fine else 'FAILED'}: {said}", flush=True)
+        self.verdict = {"output_nmse_db": error, "output_limit_db": gates["output_db"], "gated": trained}
+        layers = self.dense["layers"] if spikes else []
+        if layers:
+            tapped = self.open(runtime, cache, root, [layer["count"] for layer in layers])
+            rate = spike_mismatch(tapped(**{self.input: golden["input"]}), golden, layers)
+            held = rate <= gates["spikes"] or not trained
+            said = f"{rate:.2g} of the spikes differ (limit {gates['spikes']:g}{note})"
+            print(f"{'ok' if held else 'FAILED'}: {said}", flush=True)
+            self.verdict |= {"spike_mismatch": rate, "spike_limit": gates["spikes"]}
+            fine = fine and held
+        self.verdict["ok"] = fine
+        return fine
 
-
-class Cuda:
-    """The five calls of the CUDA runtime that are needed, through ctypes."""
-
-    def __init__(self) -> None:
-        for name in ("libcudart.so", "libcudart.so.13", "libcudart.so.12"):
-            try:
-                self.library = ctypes.CDLL(name)
-                return
-            except OSError:
-                continue
-        raise StopError("libcudart.so was not found: add /usr/local/cuda/lib64 to LD_LIBRARY_PATH")
-
-    def call(self, name: str, *arguments: Any) -> None:
-        """Call a function of the library; StopError with its error code if it fails."""
-        code = getattr(self.library, name)(*arguments)
-        if code:
-            raise StopError(f"{name} failed with CUDA error {code}")
-
-    def copy(self, to: int, source: int, size: int, direction: int) -> None:
-        """cudaMemcpy; direction 1 is to the device, 2 is back."""
-        self.call("cudaMemcpy", ctypes.c_void_p(to), ctypes.c_void_p(source), ctypes.c_size_t(size), direction)
-
-    def memory(self, size: int) -> DeviceMemory:
-        """Device memory for a `with` block."""
-        return DeviceMemory(self, size)
+    def time_one(self) -> None:
+        """Print the time of the least batch, copies included."""
+        with np.load(self.folder / self.dense["golden"]) as archive:
+            given = archive["input"]
+        one = given[:1] if self.shapes[self.input][0][0] == 1 else given
+        started = time.perf_counter()
+        for _ in range(10):
+            self.network(**{self.input: one})
+        each = (time.perf_counter() - started) / 10
+        what = f"{len(one)} sample{'s' * (len(one) > 1)}, copies included, clocks as they are"
+        print(f"{self.network.name}: {1e3 * each:.2f} ms for {what}")
 
 
-class DeviceMemory:
-    """Device memory that is freed at the end of its `with` block."""
+def device_name(root: Path) -> str:
+    """What engines and timing caches belong to: the device, its compute capability and TensorRT's version."""
+    hardware = Cuda().hardware()
+    return f"{slug(describe(root)['model'])}.sm{hardware['major']}{hardware['minor']}.trt{tensorrt().__version__}"
 
-    def __init__(self, cuda: Cuda, size: int) -> None:
-        self.cuda, self.size, self.address = cuda, size, 0
 
-    def __enter__(self) -> DeviceMemory:
-        pointer = ctypes.c_void_p()
-        self.cuda.call("cudaMalloc", ctypes.byref(pointer), ctypes.c_size_t(self.size))
-        self.address = int(pointer.value or 0)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.cuda.call("cudaFree", ctypes.c_void_p(self.address))
+def spike_mismatch(got: dict[str, Any], golden: dict[str, Any], layers: Any) -> float:
+    """Spikes gained or lost over all neuron-steps: sum |count - golden count| / sum(neurons T D)."""
+    moved = slots = 0.0
+    for layer in layers:
+        wanted = golden[f"spikes/{layer['path']}"].astype(np.float64)
+        moved += float(np.abs(got[layer["count"]].astype(np.float64) - wanted).sum())
+        slots += wanted.size * layer["steps"] * layer["levels"]
+    return moved / slots
 
 
 def nmse_db(got: Any, wanted: Any) -> float:
@@ -203,61 +212,60 @@ def nmse_db(got: Any, wanted: Any) -> float:
     return float(10 * np.log10(error)) if error else float("-inf")
 
 
-def trtexec_line(model: Path, engine: Path, tokens: int) -> str:
-    """The command that builds and times the engine with JetPack's own tool."""
+def trtexec_lines(bundle: Bundle) -> str:
+    """The commands that build and time the engine with TensorRT's own tool, for TensorRT 10 and 11."""
     program = shutil.which("trtexec") or "/usr/src/tensorrt/bin/trtexec"
-    shapes = (f"--{k}Shapes=patches:{b}x{tokens}x{2 * HALF}" for k, b in (("min", 1), ("opt", 8), ("max", MAX_BATCH)))
-    return (
-        f"{program} --onnx={model} --saveEngine={engine} --stronglyTyped {' '.join(shapes)} "
-        "--builderOptimizationLevel=4 --useCudaGraph --useSpinWait --noDataTransfers --warmUp=500 --duration=10"
+    shapes = (
+        f"--{name}Shapes=" + ",".join(f"{key}:{'x'.join(map(str, three[i]))}" for key, three in bundle.shapes.items())
+        for i, name in enumerate(("min", "opt", "max"))
     )
+    line = (
+        f"{program} --onnx={bundle.model} --saveEngine={bundle.folder.parent / bundle.folder.name}.engine "
+        f"{{typed}}{' '.join(shapes)} --builderOptimizationLevel=4 --profilingVerbosity=detailed --useCudaGraph "
+        "--useSpinWait --noDataTransfers --warmUp=500 --duration=10"
+    )
+    ten, eleven = line.format(typed="--stronglyTyped "), line.format(typed="")
+    return f"# TensorRT 10 (JetPack 6 to 7.2)\n{ten}\n# TensorRT 11 (JetPack 7.2.2 and later)\n{eleven}"
 
 
-def verify(network: Any, golden: Path, limit_db: float, trained: bool) -> bool:
-    """Compare with the golden output, print the verdict and the time of one sample."""
-    with np.load(golden) as archive:
-        given, wanted = archive["input"], archive["output"]
-    got = network(given)
-    error = nmse_db(got, wanted)
-    started = time.perf_counter()
-    for _ in range(10):
-        network(given[:1])
-    each = (time.perf_counter() - started) / 10
-    fine = bool(np.isfinite(got).all()) and (error <= limit_db or not trained)
-    note = "" if trained else ", reported only: the weights are untrained"
-    print(f"{'ok' if fine else 'FAILED'}: output NMSE {error:.1f} dB against torch (limit {limit_db:g} dB{note})")
-    print(f"{network.name}: {1e3 * each:.2f} ms a sample at batch 1, copies included, clocks as they are")
-    return fine
-
-
-def choose(runtime: str, model: Path, engine: Path, tokens: int) -> Any:
-    """The network in the runtime asked for; `auto` takes TensorRT where it is installed."""
-    if runtime == "auto":
-        from importlib.util import find_spec
-
-        runtime = "tensorrt" if find_spec("tensorrt") else "onnxruntime"
-    return TensorRTNetwork(model, engine, tokens) if runtime == "tensorrt" else OnnxRuntimeNetwork(model)
+def run_measure(bundles: list[Bundle], options: argparse.Namespace) -> bool:
+    """Verify and measure the bundles in turns, write measured.json of each; False where a verification failed."""
+    if options.runtime == "onnxruntime":
+        raise StopError("--measure and --compare time TensorRT: run them on the device, without --runtime onnxruntime")
+    fine = [bundle.verify("tensorrt", options.cache, options.root, not options.no_spikes) for bundle in bundles]
+    records = measure.measure(bundles, options.root, options.idle_seconds, options.load_seconds)
+    print(measure.compare(records) if len(records) > 1 else measure.summary(records[0]))
+    for bundle, record in zip(bundles, records, strict=True):
+        out = options.out or bundle.folder.parent / f"{bundle.folder.name}.measured.json"
+        measure.write(out, record)
+        print(f"wrote {out}; where spikeport is: spikeport profile MODEL --target ID --measured {out.name}")
+    return all(fine)
 
 
 def run(options: argparse.Namespace) -> bool:
     """What the command line asks for; False where a verification failed."""
-    manifest = json.loads((HERE / "manifest.json").read_text())
-    model, golden = (HERE / manifest["dense"][key] for key in ("model", "golden"))
-    tokens = manifest["dense"]["tokens"]
-    engine = options.engine or HERE.parent / f"{HERE.name}.engine"
+    bundle = Bundle(HERE)
     if options.trtexec:
-        print(trtexec_line(model, engine, tokens))
-        print("(TensorRT 11 takes the same line without --stronglyTyped)")
+        print(trtexec_lines(bundle))
         return True
+    if options.compare is not None:
+        if options.out:
+            raise StopError("--compare writes NAME.measured.json beside each bundle: leave --out out")
+        return run_measure([bundle, Bundle(options.compare.resolve())], options)
+    if options.measure:
+        return run_measure([bundle], options)
     if bool(options.channel) != bool(options.out):
         raise StopError("--channel and --out go together")
-    network = choose(options.runtime, model, engine, tokens)
     if not options.channel:
-        return verify(network, golden, LIMITS_DB[manifest["precision"]], manifest["model"]["trained"])
-    grid = manifest["model"]["config"].get("grid")
+        fine = bundle.verify(options.runtime, options.cache, options.root, not options.no_spikes)
+        bundle.time_one()
+        return fine
+    grid = bundle.manifest["model"]["config"].get("grid")
     if grid is None:
         raise StopError("this model has no channel grid in its configuration: feed it patches instead")
-    predicted = predict_channel(network, np.load(options.channel), grid)
+    network = bundle.open(options.runtime, options.cache, options.root)
+    channel = np.load(options.channel)
+    predicted = predict_channel(lambda patches: network(**{bundle.input: patches})[OUTPUT], channel, grid)
     with options.out.open("wb") as file:  # np.save on a name would append .npy
         np.save(file, predicted)
     print(f"{options.out}: predicted slot {list(predicted.shape)}, complex64 [batch, time, antenna, frequency]")
@@ -269,9 +277,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runtime", choices=("auto", "tensorrt", "onnxruntime"), default="auto")
     parser.add_argument("--channel", type=Path, help="complex64 .npy with observed channels")
-    parser.add_argument("--out", type=Path, help="where the predicted channels go")
-    parser.add_argument("--engine", type=Path, help="engine file (default: beside the bundle folder)")
-    parser.add_argument("--trtexec", action="store_true", help="print the trtexec line and stop")
+    parser.add_argument("--out", type=Path, help="where the predicted channels, or with --measure the record, go")
+    parser.add_argument("--measure", action="store_true", help="time, read power, write measured.json")
+    parser.add_argument("--compare", type=Path, metavar="BUNDLE", help="measure this bundle and another in turns")
+    parser.add_argument("--cache", type=Path, help="folder of engines and timing caches (default: beside the bundle)")
+    parser.add_argument("--no-spikes", action="store_true", help="do not build a second engine to look at the spikes")
+    parser.add_argument("--idle-seconds", type=float, default=10.0, help="how long idle power is read")
+    parser.add_argument("--load-seconds", type=float, default=30.0, help="how long power under load is read")
+    parser.add_argument("--root", type=Path, default=Path("/"), help="where /sys, /proc and /etc are (for tests)")
+    parser.add_argument("--trtexec", action="store_true", help="print the trtexec lines and stop")
     try:
         return 0 if run(parser.parse_args()) else 1
     except StopError as error:

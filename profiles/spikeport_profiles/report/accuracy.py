@@ -8,7 +8,6 @@ from typing import Any
 from .numbers import decibel_text
 
 _REGIMES = {"R1": "R1, contiguous slots", "R2": "R2, slots 5 ms apart", "recorded": "as recorded"}
-_SPLITS = {"in-domain": "training cities", "unseen": "unseen cities"}
 _LABELS = {
     "last-value": "last value", "slot-mean": "slot mean", "wiener": "robust Wiener", "lmmse": "separable LMMSE",
     "genie": "genie LMMSE (limit)", "ar": "autoregression", "pad": "vector Prony (PAD)", "kalman": "Kalman filter",
@@ -50,7 +49,7 @@ def _panel(place: tuple[str, ...], curves: list[dict[str, Any]]) -> dict[str, An
         "regime": regime,
         "split": split,
         "axis": axis,
-        "title": f"{_REGIMES.get(regime, regime)}: {_SPLITS.get(split, split)}",
+        "title": f"{_REGIMES.get(regime, regime)}: {split}",
         "curves": curves,
         "versus": versus,
         "findings": [_sentence(each).replace("SNR", axis) for each in versus],
@@ -58,7 +57,10 @@ def _panel(place: tuple[str, ...], curves: list[dict[str, Any]]) -> dict[str, An
 
 
 def _versus(model: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Where `other` is better than the model (`ahead`) and where it is worse (`behind`); lower NMSE is better."""
+    """Where the mean NMSE of `other` is lower than the model's (`ahead`) and where it is higher (`behind`).
+
+    The evaluation holds an interval for each mean and none for their paired difference, so no win is claimed.
+    """
     theirs = {row[0]: row[1:] for row in _points(other)}
     pairs = [(snr, mine, theirs[snr]) for snr, *mine in _points(model) if snr in theirs]
     grid = [snr for snr, _, _ in pairs]
@@ -92,9 +94,9 @@ def _sentence(versus: dict[str, Any]) -> str:
     if not versus["ahead"] and not versus["behind"]:
         return f"{name} equals {us} within {EQUAL_DB} dB at every SNR."
     if not versus["ahead"]:
-        return f"{us} is better than {other} {versus['behind']}."
-    beats = f"{name}{_ASIDES.get(versus['method'], '')} beats {us} {versus['ahead']}"
-    return f"{beats}; {us} is better {versus['behind']}." if versus["behind"] else f"{beats}."
+        return f"{us} has a lower mean NMSE than {other} {versus['behind']}."
+    lower = f"{name}{_ASIDES.get(versus['method'], '')} has a lower mean NMSE than {us} {versus['ahead']}"
+    return f"{lower}; {us} has the lower one {versus['behind']}." if versus["behind"] else f"{lower}."
 
 
 def _where(pairs: Sequence[tuple[float, Sequence[float], Sequence[float]]], grid: list[float]) -> str | None:

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .numbers import NOT_PUBLISHED, nominal_text, percent_text, quantity_text
-
-SLOT_S = 0.5e-3
-"""One slot of 14 symbols at 30 kHz subcarrier spacing, in seconds (3GPP TS 38.211, 4.3.2)."""
+from .tradeoff import SLOT_S
 
 CLAIMS = {
     "gpu": "Uncalibrated, latency is good to about a factor of 2 (2.5 for a model family unlike those it was fitted "

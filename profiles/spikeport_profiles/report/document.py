@@ -11,18 +11,23 @@ from .accuracy import accuracy_section
 from .bundles import bundle_section
 from .comparison import comparison
 from .costs import cost_section
+from .detail import detail_section
 from .gather import Run
 from .headline import headline, limits
+from .measurements import measured_section
 from .numbers import plural
 from .sparsity import layer_section, sparsity_section
+from .tasks import task_section
+from .tradeoff import sweep_section, tradeoff_section
 
 SCHEMA = "spikeport.report/1"
 
 
 def report_document(runs: Sequence[Run], title: str | None = None) -> dict[str, Any]:
     """The whole report as plain values (schema `spikeport.report/1`)."""
-    sections = [_run(run) for run in runs]
-    names = list(dict.fromkeys(section["model"]["name"] for section in sections))
+    sections = [_run(run) for run in runs if run.evaluation or run.profile or run.bundles or run.table]
+    sweeps = [sweep_section(run.name, run.sweep) for run in runs if run.sweep]
+    names = list(dict.fromkeys([*(s["model"]["name"] for s in sections), *(s["model"] for s in sweeps)]))
     return {
         "schema": SCHEMA,
         "title": title or f"{', '.join(names)}: accuracy, sparsity and cost",
@@ -30,6 +35,8 @@ def report_document(runs: Sequence[Run], title: str | None = None) -> dict[str, 
         "spikeport": _version(),
         "headline": [{"run": section["name"], "points": headline(section)} for section in sections],
         "limits": limits(sections),
+        "tradeoff": tradeoff_section(runs),
+        "sweeps": sweeps,
         "comparison": comparison(sections),
         "runs": sections,
     }
@@ -43,7 +50,11 @@ def _run(run: Run) -> dict[str, Any]:
         "accuracy": accuracy_section(run.evaluation) if run.evaluation else None,
         "sparsity": sparsity_section(profile["trace"]) if profile else None,
         "cost": cost_section(profile) if profile else None,
+        "budget": profile["budget"] if profile else None,
+        "measured": measured_section(run),
         "layers": layer_section(profile["trace"]) if profile else None,
+        "detail": detail_section(profile["trace"]) if profile else None,
+        "table": task_section(run.table) if run.table else None,
         "twin": _twin(profile),
         "bundles": [bundle_section(name, manifest) for name, manifest in run.bundles.items()],
     }
@@ -65,7 +76,8 @@ def _model(run: Run) -> dict[str, Any]:
         counts = next(iter(run.bundles.values()))
         model, head = counts["model"], None
     else:
-        name = run.evaluation["model"] if run.evaluation else run.name
+        found = run.evaluation or run.table
+        name = found["model"] if found else run.name
         model, counts, head = {"name": name, "parameters": None, "trained": None}, {"steps": None, "levels": None}, None
     return {
         "name": model["name"],

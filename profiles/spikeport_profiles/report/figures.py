@@ -13,17 +13,23 @@ from spikeport_errors import InputError
 
 from .accuracy import snr_text
 from .costs import FOREIGN
+from .miniature import histogram_svg, raster_svg, steps_svg
 from .numbers import decibel_text, percent_text
 from .palette import LIGHT
-from .plots import interval_plot, nmse_plot, rate_plot
+from .plots import interval_plot, nmse_plot, rate_plot, rates_over_snr_plot
+from .scatter import drawn, scatter_plot
 from .svg import png_figure, svg_figure, theme
 
 Rows = list[tuple[str, Any, Any]]
 
 
 def page_figures(document: dict[str, Any]) -> dict[str, Markup]:
-    """Every plot of the page by its name: `run0-nmse1`, `run0-rates`, `run0-energy`, `run0-latency`, `all-nmse0`."""
+    """Every plot of the page by its name: `main-energy`, `sweep0-latency`, `run0-nmse1`, `run0-layer2-raster`, ..."""
     found: dict[str, Markup] = {}
+    if document["tradeoff"]:
+        found |= _tradeoff("main", document["tradeoff"])
+    for n, sweep in enumerate(document["sweeps"]):
+        found |= _tradeoff(f"sweep{n}", sweep)
     for n, panel in enumerate((document["comparison"] or {"panels": []})["panels"]):
         found[f"all-nmse{n}"] = _nmse(f"all-nmse{n}", panel)
     for r, run in enumerate(document["runs"]):
@@ -35,6 +41,8 @@ def page_figures(document: dict[str, Any]) -> dict[str, Markup]:
             found[f"run{r}-energy"] = _intervals(f"run{r}-energy", run, "energy")
             if _rows(run, "latency"):
                 found[f"run{r}-latency"] = _intervals(f"run{r}-latency", run, "latency")
+        if run["detail"]:
+            found |= _detail(f"run{r}", run["detail"])
     return found
 
 
@@ -75,6 +83,53 @@ def _summary_panels(panels: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _rate_title(section: dict[str, Any]) -> str:
     return f"Spike rate per layer, mean {percent_text(section['mean_rate'])} dashed"
+
+
+def _tradeoff(name: str, section: dict[str, Any]) -> dict[str, Markup]:
+    """NMSE against energy and against latency, each where at least one point has both."""
+    found = {}
+    for cost in ("energy", "latency"):
+        points = drawn(section["points"], cost)
+        if not points:
+            continue
+        front = [str(p["number"]) for p in points if p[f"front_{cost}"]]
+        text = f"{len(points)} points, numbered as in the table below"
+        text += f"; on the Pareto front: {', '.join(front)}" if front else ""
+        text += "; a vertical line marks one 5G slot, 0.5 ms." if cost == "latency" else "."
+        entries = len({p["model"] for p in points}) + len({p["target"] for p in points}) + 2
+        found[f"{name}-{cost}"] = svg_figure(
+            f"{name}-{cost}", f"NMSE against {cost}", text, 280 + 16 * -(-entries // 2),
+            partial(_draw_scatter, section, cost),
+        )  # fmt: skip
+    return found
+
+
+def _draw_scatter(section: dict[str, Any], cost: str, ax: Any, palette: Any) -> None:
+    scatter_plot(ax, section["points"], cost, palette, section["slot_s"])
+
+
+def _detail(run: str, section: dict[str, Any]) -> dict[str, Markup]:
+    """Rates over SNR of all layers, then raster, potentials and steps of each."""
+    found = {}
+    if len(section["over_snr"]) > 1:
+        ends = "; ".join(
+            f"{row['label']} from {percent_text(row['over_snr'][0])} to {percent_text(row['over_snr'][-1])}"
+            for row in section["layers"]
+        )
+        found[f"{run}-over-snr"] = svg_figure(
+            f"{run}-over-snr", "Spike rate over SNR", f"{ends}. All values in the table below.",
+            250 + 16 * -(-(len(section["layers"]) + 1) // 2),
+            lambda ax, palette: rates_over_snr_plot(ax, section, palette),
+        )  # fmt: skip
+    for n, layer in enumerate(section["layers"]):
+        name = f"{run}-layer{n}"
+        if layer["raster"]:
+            found[f"{name}-raster"] = raster_svg(f"{name}-raster", layer["label"], layer["raster"])
+        if layer["membrane"]:
+            found[f"{name}-membrane"] = histogram_svg(f"{name}-membrane", layer["label"], layer["membrane"])
+        if layer["rate_per_step"]:
+            found[f"{name}-steps"] = steps_svg(f"{name}-steps", layer["label"], layer["rate_per_step"])
+    return found
 
 
 def _nmse(name: str, panel: dict[str, Any]) -> Markup:

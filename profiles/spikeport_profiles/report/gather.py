@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,32 @@ from pydantic import BaseModel, ValidationError
 from spikeport_errors import InputError
 from spikeport_toolkit.files import read_json
 
-from .inputs import Evaluation, Manifest, Profile
+from ..calibrate import Run as Measured
+from .inputs import Classification, Evaluation, Manifest, Profile, ScoreTable, SweepFile
+from .on_device import measured_of, over_estimates
 
-TABLES = ("spikeport.scores/1", "spikeport.classification/1")
-"""Schemas of evaluation.json that the report leaves out: tables of tasks such as positioning."""
+TABLES: dict[str, type[BaseModel]] = {
+    "spikeport.scores/1": ScoreTable,
+    "spikeport.classification/1": Classification,
+}
+"""Schemas of evaluation.json that hold a table in place of curves over SNR."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder; whatever part is absent is None or empty."""
+    """One run folder; whatever part is absent is None or empty.
+
+    `profile` has what was measured on a device over its estimates, `estimated` is profile.json as it was written.
+    """
 
     name: str
     evaluation: dict[str, Any] | None
     profile: dict[str, Any] | None
     bundles: dict[str, dict[str, Any]]
+    table: dict[str, Any] | None = None
+    sweep: dict[str, Any] | None = None
+    measured: tuple[Measured, ...] = ()
+    estimated: dict[str, Any] | None = None
 
 
 def gather(folders: Sequence[Path]) -> tuple[Run, ...]:
@@ -43,38 +55,44 @@ def gather(folders: Sequence[Path]) -> tuple[Run, ...]:
 def _read(folder: Path, name: str) -> Run:
     if not folder.is_dir():
         raise InputError(f"run folder {folder} does not exist or is not a folder; check the path")
-    profile = folder / "profile.json"
+    profile, sweep = folder / "profile.json", folder / "sweep.json"
+    evaluation, table = _evaluation(folder / "evaluation.json")
     run = Run(
         name,
-        _evaluation(folder / "evaluation.json"),
+        evaluation,
         _load(profile, Profile) if profile.exists() else None,
         {file.parent.name: _load(file, Manifest) for file in sorted(folder.glob("[!.]*/manifest.json"))},
+        table,
+        _load(sweep, SweepFile) if sweep.exists() else None,
     )
-    if not (run.evaluation or run.profile or run.bundles):
+    if not (run.evaluation or run.profile or run.bundles or run.table or run.sweep):
         raise InputError(
-            f"run folder {folder} holds no evaluation.json of NMSE over SNR, no profile.json and no bundle; make one with "
+            f"run folder {folder} holds no evaluation.json, profile.json, sweep.json or bundle; make one with "
             f"`spikeport evaluate MODEL --out {folder}` or `spikeport profile MODEL --target ID --out {folder}`"
         )
-    _require_one_model(folder, run)
-    return run
+    name_of_model = _require_one_model(folder, run)
+    measured = measured_of(folder, name_of_model, run.profile, run.bundles)
+    return replace(run, measured=measured, profile=over_estimates(run.profile, measured), estimated=run.profile)
 
 
-def _evaluation(file: Path) -> dict[str, Any] | None:
-    """Curves over SNR; None where there is no such file, or it holds the table of a task that has none."""
+def _evaluation(file: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Curves over SNR, or the table of a task that has none; both None where there is no such file."""
     if not file.exists():
-        return None
+        return None, None
     value = read_json(file)
-    tabled = isinstance(value, dict) and value.get("schema") in TABLES
-    return None if tabled else _load(file, Evaluation)
+    schema = TABLES.get(str(value.get("schema"))) if isinstance(value, dict) else None
+    return (_load(file, Evaluation), None) if schema is None else (None, _load(file, schema))
 
 
-def _require_one_model(folder: Path, run: Run) -> None:
-    """InputError where the parts of a run folder speak of different models."""
+def _require_one_model(folder: Path, run: Run) -> str:
+    """The model's name; InputError where the parts of a run folder speak of different models."""
     named = {f"{name}/manifest.json": manifest["model"]["name"] for name, manifest in run.bundles.items()}
-    if run.evaluation:
-        named["evaluation.json"] = run.evaluation["model"]
+    for found in filter(None, (run.evaluation, run.table)):
+        named["evaluation.json"] = found["model"]
     if run.profile:
         named["profile.json"] = run.profile["model"]["name"]
+    if run.sweep:
+        named["sweep.json"] = run.sweep["model"]
     first, *others = named.items()
     for file, model in others:
         if model != first[1]:
@@ -82,6 +100,7 @@ def _require_one_model(folder: Path, run: Run) -> None:
                 f"run folder {folder} mixes models: {first[0]} is of {first[1]}, {file} of {model}; "
                 "give each model a folder of its own"
             )
+    return str(first[1])
 
 
 def _load(file: Path, schema: type[BaseModel]) -> dict[str, Any]:

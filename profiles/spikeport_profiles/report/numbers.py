@@ -79,6 +79,16 @@ def value_text(value: float | None, unit: str) -> str:
     return f"{number} {unit}".strip().replace("-", _DB_MINUS)
 
 
+def score_text(quantity: dict[str, Any]) -> str:
+    """The nominal value of a score without its unit, which stands above the column; fractions as percentages."""
+    return nominal_text(quantity) if quantity["unit"] == "fraction" else _plain(quantity["nominal"], quantity["unit"])
+
+
+def score_range_text(quantity: dict[str, Any]) -> str:
+    """`0.6 to 2.4`, in the same unit."""
+    return " to ".join(score_text({**quantity, "nominal": quantity[key]}) for key in ("low", "high"))
+
+
 def _scale(value: float, unit: str) -> tuple[float, str]:
     if unit == "fraction":
         return 0.01, " %"

@@ -12,7 +12,9 @@ from .numbers import NOT_PUBLISHED, nominal_text, percent_text
 from .palette import Palette
 
 _TWIN_STYLES = (("--", "s"), ("--", "^"), ("--", "D"), ("--", "v"))
-_BASELINE_STYLES = ((":", "x"), ("-.", "+"), (":", "1"), ("-.", "2"))
+_BASELINE_DASHES = (":", "-.", (0, (8, 2)), (0, (4, 1.5, 1, 1.5, 1, 1.5)), (0, (1, 3)))
+_BASELINE_STYLES = tuple(zip(_BASELINE_DASHES * 7, "x+1234|" * 5, strict=True))
+"""Seven markers over six colours: no pair comes twice among 42 baselines."""
 _MODEL_STYLES = (("-", "o"), ((0, (6, 1)), "P"), ((0, (6, 1, 2, 1)), "X"), ((0, (3, 1)), "*"))
 _DEPLOYED_STYLES = (((0, (2, 2)), "d"), ((0, (2, 2)), "p"), ((0, (2, 2)), "h"), ((0, (2, 2)), "8"))
 _LIMIT_STYLES = (("-", ""),)
@@ -34,7 +36,7 @@ Interval = dict[str, Any] | None
 def nmse_plot(ax: Axes, panel: dict[str, Any], palette: Palette) -> None:
     """NMSE in dB over SNR in dB: line and marker per method, a band from low to high."""
     seen = dict.fromkeys(_STYLES, 0)
-    colours = iter(palette.series * 4)
+    colours = iter(palette.series * 9)
     for curve in panel["curves"]:
         role, number = curve["role"], seen[curve["role"]]
         seen[role] += 1
@@ -78,6 +80,22 @@ def rate_plot(ax: Axes, section: dict[str, Any], palette: Palette) -> None:
     ax.tick_params(axis="y", length=0)
 
 
+def rates_over_snr_plot(ax: Axes, section: dict[str, Any], palette: Palette) -> None:
+    """Spike rate over SNR in dB: a thin line a layer, the mean of all layers thick."""
+    snrs = [point["snr_db"] for point in section["over_snr"]]
+    for n, layer in enumerate(section["layers"]):
+        dash, marker = _BASELINE_STYLES[n % len(_BASELINE_STYLES)]
+        ax.plot(snrs, layer["over_snr"], linestyle=dash, marker=marker, color=palette.series[n % len(palette.series)],
+                label=layer["label"], **_THIN)  # fmt: skip
+    mean = [point["spike_rate"] for point in section["over_snr"]]
+    ax.plot(snrs, mean, "-o", color=palette.model, label="all layers", **_WEIGHTS["model"])
+    ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent_text(value)))
+    ax.set_xlabel("SNR (dB)")
+    ax.set_ylabel("spikes per neuron and step")
+    ax.grid(True)
+
+
 def interval_plot(
     ax: Axes,
     rows: list[tuple[str, Interval, Interval]],
@@ -117,7 +135,7 @@ def interval_plot(
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 3) if narrow else (1,), numticks=6))
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, unit)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value, unit)))
     ax.grid(True, axis="x")
 
 
@@ -149,7 +167,8 @@ def _known(quantity: Interval) -> bool:
     return quantity is not None and quantity["nominal"] is not None
 
 
-def _tick(value: float, unit: str) -> str:
+def tick_text(value: float, unit: str) -> str:
+    """`10 mJ`: a round value of a log axis."""
     number, prefixed = nominal_text({"nominal": value, "unit": unit}).split(" ")
     return f"{float(number):g} {prefixed}"
 

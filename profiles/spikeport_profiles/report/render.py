@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,6 +12,7 @@ from markupsafe import Markup
 
 from . import numbers
 from .accuracy import snr_text
+from .cite import Sources
 from .figures import page_figures
 from .reading import READING_GUIDE
 from .sparsity import COUNTS
@@ -18,16 +21,31 @@ _COUNT_LABELS = dict(zip(COUNTS, (
     "spikes", "SynOps", "MACs executed", "MACs algebraic", "neuron updates", "weight bytes", "activation bytes",
     "state bytes",
 ), strict=True))  # fmt: skip
+_PARTS = {
+    "accuracy": "Accuracy",
+    "table": "Task",
+    "budget": "Budget",
+    "sparsity": "Spikes",
+    "detail": "Layer by layer",
+    "measured": "Measured on a device",
+    "cost": "Energy and latency per target",
+    "layers": "Counts of the layers",
+    "bundles": "Bundles",
+}
+_TEMPLATES = {"table": "task", "sparsity": "spikes"}
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|dB|[fpnµmkMG]?[JsWB]|[kMG]|GHz|ms)(?:\W|$))")
 
 
 def html_text(document: dict[str, Any]) -> str:
-    """One self-contained page: inline style, inline SVG, no script, nothing fetched."""
+    """One self-contained page: inline style, SVG and one script of ours, which alone may run; nothing fetched."""
     environment = _environment()
     environment.finalize = _keep_units
-    style, _, _ = environment.loader.get_source(environment, "style.css")  # type: ignore[union-attr]
-    template = environment.get_template("report.html")
-    return template.render(report=document, figures=page_figures(document), style=Markup(style))
+    style, script = (environment.loader.get_source(environment, name)[0] for name in ("style.css", "tip.js"))  # type: ignore[union-attr]
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html").render(
+        report=document, figures=page_figures(document), style=Markup(style), script=Markup(script),
+        script_hash=f"sha256-{digest}", sources=Sources(),
+    )  # fmt: skip
 
 
 def markdown_text(document: dict[str, Any]) -> str:
@@ -53,9 +71,19 @@ def _environment() -> Environment:
         "snr": snr_text,
         "about": numbers.source_text,
         "plural": numbers.plural,
+        "score": numbers.score_text,
+        "score_range": numbers.score_range_text,
+        "parts": _parts,
+        "snrs": lambda curves: sorted({snr for curve in curves for snr in curve["snr_db"]}),
     }
     environment.globals["count_labels"] = _COUNT_LABELS
     return environment
+
+
+def _parts(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """Template and title of every section for which the run holds something."""
+    held = {key: bool(run[key]) for key in _PARTS} | {"cost": bool(run["cost"] and run["cost"]["targets"])}
+    return [(_TEMPLATES.get(key, key), title) for key, title in _PARTS.items() if held[key]]
 
 
 def _keep_units(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from io import BytesIO, StringIO
 from typing import Any
@@ -19,6 +19,8 @@ from .palette import SENTINEL, VARIABLES, Palette
 
 WIDTH = 350
 """Points, one CSS pixel each on a phone of 390 px: the text then keeps its size there."""
+LINE, MOST_LETTERS = 16, 26
+"""Height of a legend's line in points, and letters of an entry of which two fit side by side."""
 Draw = Callable[[Axes, Palette], None]
 
 
@@ -41,7 +43,7 @@ def svg_figure(name: str, title: str, description: str, height: float, draw: Dra
         name: unique on the page; prefixes every id.
         title: accessible name.
         description: what the plot shows, in words.
-        height: points; the width is WIDTH and scales with the page.
+        height: points, with a legend of two columns; the width is WIDTH and scales with the page.
         draw: draws on the axes with the palette it is given.
         legend: put a legend below the axes.
     """
@@ -51,10 +53,18 @@ def svg_figure(name: str, title: str, description: str, height: float, draw: Dra
         axes = figure.add_subplot()
         draw(axes, SENTINEL)
         if legend:
-            figure.legend(loc="outside lower center", ncols=2, columnspacing=1.2)
+            labels = axes.get_legend_handles_labels()[1]
+            columns = legend_columns(labels)
+            figure.set_figheight((height + (LINE * len(labels) // 2 if columns == 1 else 0)) / 72)
+            figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.2)
         out = StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     return Markup(_inline(out.getvalue(), name, title, description))
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """Two columns of a legend, or one where two would not fit the width."""
+    return 2 if max(map(len, labels), default=0) <= MOST_LETTERS else 1
 
 
 def png_figure(figure: Figure) -> bytes:

@@ -22,7 +22,7 @@ COMMANDS = {
     "recipes": ("recipes:recipes", "List the training recipes."),
     "data": ("data:app", "Make or inspect stores of channel data."),
     "train": ("train:train", "Run a training recipe."),
-    "evaluate": ("evaluate:evaluate", "NMSE over SNR beside the baselines."),
+    "evaluate": ("evaluate:evaluate", "How well a model does a task, beside baselines."),
     "plan": ("plan:plan", "Say what each part of a model becomes on a target."),
     "export": ("export:export", "Write a bundle for a target, and run it."),
     "check": ("check:check", "Verify a bundle's hashes, then its parity again."),

@@ -98,5 +98,4 @@ def evaluate(
             f"note: {result.model} ships no trained weights: these figures are those of random weights", file=sys.stderr
         )
     if out is not None:
-        shown = result.to_dict()["schema"] == "spikeport.evaluation/1"
-        say(f"\nwrote {out / 'evaluation.json'}" + f"; next: spikeport report {out}" * shown, common)
+        say(f"\nwrote {out / 'evaluation.json'}; next: spikeport report {out}", common)

@@ -20,6 +20,7 @@ def export(
     sensitivity: str | None = None,
     max_nmse_loss: str | None = None,
     qat: int | None = None,
+    pad_heads: Whole = 1,
     common: Common = DEFAULTS,
 ) -> int:
     """Convert a model for a target, run the result beside the reference, and write the bundle.
@@ -48,6 +49,8 @@ def export(
         Take the cheapest INT8 assignment that loses at most so much NMSE on held-out links, such as 0.05dB.
     qat
         Fine-tune for INT8 so many steps on the embedded training links.
+    pad_heads
+        Pad attention heads with zeros to a multiple of so many features, as 32, in a dense graph.
     """
     from spikeport import api
 
@@ -65,6 +68,7 @@ def export(
             sensitivity=sensitivity,
             max_nmse_loss=None if max_nmse_loss is None else decibels(max_nmse_loss),
             qat=qat,
+            pad_heads=pad_heads,
         )
         advance(f"export {model} for {target}", 1, 1)
     show(bundle, common)

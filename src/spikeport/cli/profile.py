@@ -19,6 +19,7 @@ def profile(
     scenario: str | None = None,
     host: str | None = None,
     calibrate: Path | None = None,
+    measured: Annotated[tuple[Path, ...], Parameter(negative="")] = (),
     samples: Whole = 16,
     seed: Whole = 0,
     rates_snr: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
@@ -54,6 +55,8 @@ def profile(
         Target that runs what an event-driven chip cannot, such as jetson-orin-nano: gives composed totals.
     calibrate
         CSV file of runs on these targets: model,target,precision,scenario,latency_s,energy_j (SI; energy may be empty).
+    measured
+        measured.json that a bundle's run.py --measure wrote on a target (repeatable): takes the place of estimates.
     samples
         Real channels to measure on.
     seed
@@ -116,6 +119,7 @@ def profile(
                 scenario=scenario,
                 host=host,
                 calibrate=calibrate,
+                measured=measured,
                 samples=samples,
                 seed=seed,
                 rates_snr=rates_snr,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from .output import DEFAULTS, Common, say
+from .output import DEFAULTS, Common, Whole, say
 
 if TYPE_CHECKING:
     from spikeport_toolkit.training.loop import Progress
@@ -27,8 +27,8 @@ def train(
     out: Path | None = None,
     data: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
-    max_steps: int | None = None,
-    save_every: int | None = None,
+    max_steps: Whole | None = None,
+    save_every: Whole | None = None,
     start: str | None = None,
     tensorboard: Path | None = None,
     device: str = "auto",

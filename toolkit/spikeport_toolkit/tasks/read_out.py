@@ -70,7 +70,7 @@ def fit_ridge(x: Values, y: Values, penalties: tuple[float, ...] = PENALTIES) ->
         W = (X^T X + p I)^-1 X^T (Y - mean Y)
 
     p is the one of `penalties` with the least generalised cross-validation error (Golub, Heath and Wahba, 1979),
-    |Y - Y_p|^2 / (1 - tr(S_p) / n)^2, where S_p is the matrix that gives the fitted Y_p. InputError for fewer than two
+    |Y - Y_p|^2 / (n - tr S_p)^2, where S_p is the matrix that gives the fitted Y_p. InputError for fewer than two
     rows.
     """
     rows = len(x)
@@ -86,12 +86,12 @@ def fit_ridge(x: Values, y: Values, penalties: tuple[float, ...] = PENALTIES) ->
     values, vectors = values[kept], vectors[:, kept]
     right = vectors if tall else flat.T @ vectors / np.sqrt(values)
     modes = (right.T @ (flat.T @ target)) / np.sqrt(values)[:, None]
-    total, power = float(np.sum(target**2)), np.sum(modes**2, 1)
+    power = np.sum(modes**2, 1)
+    outside = max(float(np.sum(target**2)) - float(power.sum()), 0.0)  # what no penalty fits
 
     def error(penalty: float) -> float:
-        kept_share = values / (values + penalty)
-        rest = total - float(np.sum((2 * kept_share - kept_share**2) * power))
-        return rest / float(1 - (1 + kept_share.sum()) / (rows + 1)) ** 2
+        lost = penalty / (values + penalty)
+        return (outside + float(lost**2 @ power)) / float(rows - 1 - len(values) + lost.sum()) ** 2
 
     best = min(penalties, key=error)
     weights = right @ (modes * (np.sqrt(values) / (values + best))[:, None])
