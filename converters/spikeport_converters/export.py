@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from .fold import fold_batchnorm
 from .jetson import MODEL, write_dense_bundle
 from .ladder import Ladder, climb
 from .manifest import SCHEMA, FileFault, blaming_manifest, read_manifest, require_listed, verify_hashes
+from .memory import release
 from .onnx_parity import onnx_parity
 from .parity import ParityReport
 from .plan import check_patches, model_name, plan
@@ -126,7 +126,7 @@ def export(
             fragment = write_dense_bundle(
                 model, patches, card, chosen, writer, target, trained, original, pad_heads=pad_heads
             )
-            gc.collect()  # traced programs are cycles, which hold weights
+            release()
         elif card.route == "loihi":
             from .loihi_bundle import write_loihi_bundle
 

@@ -23,7 +23,7 @@ from .precision import Assignment
 from .quantize import exported, fake_quantised
 
 ALPHA = 2.0
-LEARNING_RATE, CLIP, MOST_STEPS = 1e-4, 1.0, 10_000
+LEARNING_RATE, CLIP, MOST_STEPS = 2e-5, 1.0, 10_000
 _FLOOR = 1e-9
 
 

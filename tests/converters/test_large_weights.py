@@ -27,7 +27,7 @@ def test_a_graph_with_its_weights_in_a_file_computes_the_same(precision, tmp_pat
     graph = onnx.load(path, load_external_data=False).graph
     outside = [i for i in graph.initializer if i.data_location == onnx.TensorProto.EXTERNAL]
     assert len(outside) > 5
-    assert weight_file(path).name in parted.manifest["dense"]["model"] + ".data"
+    assert f"dense/{weight_file(path).name}" in parted.manifest["files"]
     results = [OnnxRuntime().run(b.folder / "dense/model.onnx", {INPUT: patches})[OUTPUT] for b in (whole, parted)]
     np.testing.assert_array_equal(*results)
     assert check(parted.folder)

@@ -27,7 +27,7 @@ def fine_tuned(model, patches):
 
 
 def cut_for_a_simulator_with_a_gain(model, patches):
-    folded, profile = fold_batchnorm(model), profile_of(load_card("snntorch"))
+    folded, profile = fold_batchnorm(model), profile_of(load_card("norse"))
     islands = find_islands(folded)
     assert any(i.takes == "currents" and profile.gain(i.neuron) != 1 for i in islands)
     dense_segments(folded, islands, torch.from_numpy(patches), profile)

@@ -23,6 +23,20 @@ READING_GUIDE = (
     ),
     ("In-domain, unseen", "Held-out links from the cities of the training set, and cities the model never saw."),
     (
+        "Pareto front",
+        "The points that no other beats in both NMSE and cost, by nominal values. Where intervals overlap, the order "
+        "may be otherwise.",
+    ),
+    (
+        "Slot",
+        "0.5 ms: one slot of 14 symbols at 30 kHz subcarrier spacing, the time after which the next prediction is due.",
+    ),
+    (
+        "Lower mean NMSE",
+        "The mean over test links is lower. Each mean has its interval; none is kept for their paired difference, so "
+        "it is no claim of a win.",
+    ),
+    (
         "Twin",
         "The same network with a quantised activation in place of the spiking neuron and the same normalisation: what "
         "spiking itself costs or saves.",

@@ -8,12 +8,12 @@ from .output import DEFAULTS, Common, show
 
 
 def report(*folder: Path, out: Path | None = None, title: str | None = None, common: Common = DEFAULTS) -> None:
-    """Write one self-contained HTML page, its JSON and its Markdown over run folders.
+    """Write one self-contained HTML page, its JSON, Markdown and CSV over run folders.
 
     Parameters
     ----------
     folder
-        Run folders: evaluation.json, profile.json and bundles in them.
+        Run folders: evaluation.json, profile.json, sweep.json, and bundles and measured.json in them.
     out
         Where to write; default: the first run folder.
     title
