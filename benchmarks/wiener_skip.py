@@ -26,7 +26,7 @@ def main() -> None:
         f"{LINKS} links a point and seed, {SEEDS} seeds of links, motion and noise, {result.data}, simulated;",
         "one training seed. R1: contiguous slots. R2: slots 5 ms apart.",
         "",
-        "`wiener-mixture` is a mixture of Wiener filters over slot spacing, Doppler spectrum, delay profile and SNR, "
+        "`wiener-mixture` is a mixture of Wiener filters over slot spacing, Doppler, delay profile and SNR, "
         "weighted by",
         "how well each explains the observation (`models/wiener_mixture.py`). It is trained on nothing and told neither "
         "the SNR nor",
@@ -73,7 +73,8 @@ def conclusions(curves: dict[tuple[str, str, str], Curve], places: list[tuple[st
     for name, values in filters.items():
         better = sum(v < 0 for v in values)
         rows.append(
-            f"- Against `{name}`: better at {better} of {len(values)} points, {min(values):+.2f} to {max(values):+.2f} dB."
+            f"- Against `{name}`: better at {better} of {len(values)} points, "
+            f"{min(values):+.2f} to {max(values):+.2f} dB."
         )
     rows.append(
         f"- **The mixture does this, not the network**: against the mixture alone the spiking model stands at "

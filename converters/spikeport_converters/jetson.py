@@ -58,7 +58,8 @@ def write_dense_bundle(
 
     `patches` [sample, token, values] are scaled inputs: the first become golden, all calibrate INT8. `target` is the
     clean truth of the predicted tokens in the same scale. `original` is what `model` was before fine-tuning for a
-    precision, where it was: the task is then compared with that. `pad_heads` as in dense_graph. Raises UnsupportedError where the graph is not legal.
+    precision, where it was: the task is then compared with that. `pad_heads` as in dense_graph.
+    Raises UnsupportedError where the graph is not legal.
     """
     chosen = assignment(precision)
     reference = fold_batchnorm(model)
@@ -81,7 +82,12 @@ def write_dense_bundle(
     opset = int(graph.opset_import[0].version)
     writer.path("README.md").write_text(_readme(model, card, chosen, golden, layers, trained, opset), encoding="utf-8")
     dense = {"model": MODEL, "golden": GOLDEN, "tokens": patches.shape[1], "opset": opset}
-    dense |= {"pad_heads": pad_heads, "assignment": chosen.to_dict(), "profile": engine_shapes(graph, patches.shape), "layers": layers}
+    dense |= {
+        "pad_heads": pad_heads,
+        "assignment": chosen.to_dict(),
+        "profile": engine_shapes(graph, patches.shape),
+        "layers": layers,
+    }
     return {"dense": dense, "steps": _most(layers, "steps"), "levels": _most(layers, "levels")}
 
 

@@ -94,9 +94,7 @@ def stair_form(stairs: Staircase) -> StairForm:
     return best if not uneven and _exact(best, stairs) else StairForm(steps)
 
 
-def write_stairs(
-    model: onnx.ModelProto, stairs: Mapping[str, Staircase], folder: Path | None = None
-) -> dict[str, str]:
+def write_stairs(model: onnx.ModelProto, stairs: Mapping[str, Staircase], folder: Path | None = None) -> dict[str, str]:
     """Put the cheapest form in place of the compares of every neuron in `stairs` (by module path), in place.
 
     Gives the name of the tensor that holds each one's spike count. A quantiser behind a neuron takes over its rounding;

@@ -119,8 +119,8 @@ def export(
     `precision` is a preset of the card (default: its `default_precision`), `calibration` minmax, entropy or mse.
     `sensitivity` (groups, layers) measures what quantising each part costs; `max_nmse_loss` in dB replaces an INT8
     preset by the cheapest assignment within that loss; `qat` fine-tunes for so many steps; `pad_heads` pads attention
-    heads with zeros to a multiple of so many features, in a dense graph. `samples` real channels, drawn with `seed`, serve as
-    calibration and golden inputs; a module of the user's that has an `example_input` is run on that instead.
+    heads with zeros to a multiple of so many features, in a dense graph. `samples` real channels, drawn with `seed`,
+    serve as calibration and golden inputs; a module of the user's that has an `example_input` is run on that instead.
     `allow_approximate` writes also what a simulator reproduces only in part, with parity reported, not gated. Look at
     `.ok` of the result: a bundle is written also when parity or a rung of the verify ladder fails.
     """

@@ -22,7 +22,8 @@ def test_a_graph_with_its_weights_in_a_file_computes_the_same(precision, tmp_pat
     monkeypatch.setattr(onnx_graph, "EXTERNAL_ABOVE", 1000)
     monkeypatch.setattr(onnx_graph, "INLINE", 256)
     parted = export(model, card, precision, tmp_path / "parted", patches)
-    assert whole.ok and parted.ok
+    assert whole.ok
+    assert parted.ok
     path = parted.folder / "dense/model.onnx"
     graph = onnx.load(path, load_external_data=False).graph
     outside = [i for i in graph.initializer if i.data_location == onnx.TensorProto.EXTERNAL]
