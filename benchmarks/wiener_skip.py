@@ -26,13 +26,11 @@ def main() -> None:
         f"{LINKS} links a point and seed, {SEEDS} seeds of links, motion and noise, {result.data}, simulated;",
         "one training seed. R1: contiguous slots. R2: slots 5 ms apart.",
         "",
-        "`wiener-mixture` is a mixture of Wiener filters over slot spacing, Doppler, delay profile and SNR, "
-        "weighted by",
-        "how well each explains the observation (`models/wiener_mixture.py`). It is trained on nothing and told neither "
-        "the SNR nor",
-        "the speed nor, inside the network, the slot spacing. `wiener` and `lmmse` are told the SNR, `lmmse` the "
-        "covariance of the",
-        f"training cities. `{MODEL}` is SpikeWFM nano with LIF neurons whose output is added to that mixture; `{TWIN}`",
+        "`wiener-mixture` is a mixture of Wiener filters over slot spacing, Doppler, delay profile and SNR, weighted",
+        "by how well each explains the observation (`models/wiener_mixture.py`). It is trained on nothing and told",
+        "neither the SNR nor the speed nor, inside the network, the slot spacing. `wiener` and `lmmse` are told the SNR,",
+        f"`lmmse` the covariance of the training cities. `{MODEL}` is SpikeWFM nano with LIF neurons",
+        f"whose output is added to that mixture; `{TWIN}`",
         "is the same with ReLU, trained by the same recipe.",
         "",
         "## What it comes to",
