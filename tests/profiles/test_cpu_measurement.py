@@ -6,12 +6,15 @@ import os
 
 import numpy as np
 import pytest
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
 from tiny_model import tiny
+from torch import nn
 
 from spikeport_errors import InputError
 from spikeport_profiles import measured
 from spikeport_profiles.estimate import estimate
-from spikeport_profiles.measured import Counter, measure
+from spikeport_profiles.measured import Counter, Timings, _quantity, _verdict, measure
 from spikeport_profiles.trace import trace
 from spikeport_targets.card import load_card
 
@@ -35,6 +38,32 @@ def test_latency_of_model_and_twin_is_measured_and_says_on_what(precision, tmp_p
     assert found.energy.total is None
     assert any("cannot be read" in note for note in found.notes)
     assert "Measured here" in found.verdict
+
+
+def test_a_multi_step_module_is_measured_on_one_sample_of_all_its_steps(tmp_path):
+    module = nn.Sequential(layer.Linear(6, 10), neuron.IFNode(), layer.Linear(10, 3))
+    functional.set_step_mode(module, "m")
+    module.example_input = torch.rand(4, 2, 6)
+    found = measure(module, None, CARD, module.example_input.numpy(), "fp32", powercap=tmp_path)
+    assert found.latency.nominal > 0
+    assert not any("folded" in note for note in found.notes)
+
+
+def timed(seconds: list[float]) -> Timings:
+    return Timings(seconds=seconds, medians=seconds)
+
+
+@pytest.mark.parametrize(
+    ("mine", "twin", "words"),
+    [
+        ([1.0, 2.0, 3.0] * 4, [3.0, 2.0, 1.0] * 4, "no difference can be told"),
+        ([1.0, 2.0, 3.0] * 4, [1.2, 2.4, 3.6] * 4, "saves time"),
+        ([5.0, 6.0] * 5, [1.0, 2.0] * 5, "costs time"),
+    ],
+)
+def test_a_difference_is_claimed_only_where_intervals_or_paired_blocks_separate(mine, twin, words):
+    both = [timed(mine), timed(twin)]
+    assert words in _verdict([_quantity(t.seconds, "s", "here") for t in both], both)
 
 
 def test_without_a_twin_there_is_no_comparison(tmp_path):

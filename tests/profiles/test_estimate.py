@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from spikingjelly.activation_based import neuron
+from torch import nn
 
 from spikeport_errors import CardError, InputError, UsageError
 from spikeport_profiles.counts import LayerCounts, Trace
 from spikeport_profiles.estimate import estimate
 from spikeport_profiles.event import islands
 from spikeport_profiles.profile import profile
+from spikeport_profiles.trace import trace
 from spikeport_targets.card import load_card
 from spikeport_toolkit.models.load import load_model
 
@@ -24,7 +27,7 @@ def spiking(rate: float) -> Trace:
     return Trace(
         1, TOKENS, T, 1, "bare counts",
         (
-            LayerCounts("fc1", "linear", macs_executed=DENSE, outputs=D_FF, weights=D_FF * WIDTH),
+            LayerCounts("fc1", "linear", macs_executed=DENSE, macs_algebraic=DENSE, outputs=D_FF, weights=D_FF * WIDTH),
             LayerCounts("neuron", "spiking", spikes=spikes, spike_rate=rate, neuron_updates=D_FF * TOKENS * T,
                         neurons=D_FF, outputs=D_FF),
             LayerCounts("fc2", "linear", input="spikes", fed_by="neuron", macs_executed=DENSE, outputs=WIDTH,
@@ -38,10 +41,10 @@ def twin(nonzero: float = 0.5) -> Trace:
     return Trace(
         1, TOKENS, 1, 1, "bare counts",
         (
-            LayerCounts("fc1", "linear", macs_executed=DENSE, outputs=D_FF, weights=D_FF * WIDTH),
+            LayerCounts("fc1", "linear", macs_executed=DENSE, macs_algebraic=DENSE, outputs=D_FF, weights=D_FF * WIDTH),
             LayerCounts("neuron", "activation", elements=D_FF * TOKENS, nonzero=sent, outputs=D_FF),
-            LayerCounts("fc2", "linear", fed_by="neuron", macs_executed=DENSE, outputs=WIDTH, weights=D_FF * WIDTH,
-                        graded_synops=sent * WIDTH),
+            LayerCounts("fc2", "linear", fed_by="neuron", macs_executed=DENSE, macs_algebraic=DENSE, outputs=WIDTH,
+                        weights=D_FF * WIDTH, graded_synops=sent * WIDTH),
         ),
     )  # fmt: skip
 
@@ -62,6 +65,34 @@ def test_the_convention_is_macs_and_accumulates_and_says_it_is_no_device():
     assert found.break_even_spike_rate == pytest.approx(4.6 / 0.9 / T)
     assert any("not a device" in note for note in found.notes)
     assert "does not follow" in found.verdict
+
+
+def single_step() -> nn.Module:
+    """12 inputs, 5 neurons that fire at every step, 3 outputs: 60 + 15 MAC a step."""
+    made = nn.Sequential(nn.Linear(12, 5), neuron.LIFNode(tau=2.0), nn.Linear(5, 3))
+    nn.init.zeros_(made[0].weight)
+    nn.init.constant_(made[0].bias, 10.0)
+    made.steps = 4
+    return made
+
+
+def test_the_convention_charges_a_product_of_a_repeated_input_once():
+    # 60 MAC at 4.6 pJ, and 5 neurons * 4 steps * 3 outputs = 60 AC at 0.9 pJ
+    found = estimate(trace(single_step(), [np.ones((1, 12), np.float32)]), load_card("cmos45"))
+    assert nominal(found.energy.total) == pytest.approx(60 * 4.6e-12 + 60 * 0.9e-12)
+    assert any("W1 acts once" in note for note in found.notes)
+    dense = trace(nn.Sequential(nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3)), [np.ones((1, 12), np.float32)])
+    assert len(estimate(dense, load_card("cmos45")).notes) == 1
+
+
+def test_notes_speak_only_of_what_the_model_has():
+    dense = trace(nn.Sequential(nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3)), [np.ones((1, 12), np.float32)])
+    for work in (dense, trace(single_step(), [np.ones((1, 12), np.float32)])):
+        said = " ".join(estimate(work, load_card("loihi2")).notes)
+        assert not any(word in said for word in ("attention", "LayerNorm", "oken", "twin"))
+        assert ("W1" in said) == work.spiking
+    whole = trace(load_model("spikewfm-nano"), [np.zeros((1, 64, 336), np.float32)])
+    assert "attention, LayerNorm" in estimate(whole, load_card("loihi2")).notes[0]
 
 
 def test_int8_on_the_convention_uses_int8_operations():

@@ -53,7 +53,7 @@ def test_energy_is_measured_module_power_over_the_time_and_is_not_split():
     assert costs.latency is not None
     assert costs.total[0] == pytest.approx(12.49 * costs.latency[0])
     assert costs.event is costs.system is None
-    assert any("measured on other networks" in note for note in costs.notes)
+    assert any("measured on other networks" in note for note in costs.energy_notes)
 
 
 def test_a_power_mode_without_published_power_has_latency_and_no_energy():
