@@ -18,6 +18,7 @@ from spikeport_converters.deployed import Deployed
 from spikeport_converters.export import export
 from spikeport_errors import MissingDependencyError, UnsupportedError
 from spikeport_targets.card import Card
+from spikeport_toolkit.data.sampler import embedded_split
 from spikeport_toolkit.tasks import channel_prediction
 from spikeport_toolkit.tasks.evaluation import METRIC, Curve
 
@@ -148,6 +149,12 @@ def deployed_accuracy(
         targets=tuple(filled(entry) for entry in mine),
         twins=tuple(None if entry is None else filled(entry) for entry in theirs),
     )
+
+
+def check_links(links: int, seed: int) -> None:
+    """Raise InputError where a split of the embedded cities does not hold so many links, or `links` is below 1."""
+    for split in channel_prediction.SPLITS:
+        channel_prediction.choose_links(embedded_split(split), links, split, seed)
 
 
 def mean_db(curves: Sequence[Curve]) -> float | None:

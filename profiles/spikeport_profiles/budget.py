@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +52,11 @@ class BudgetRow:
     ok: bool
     message: str
 
+    @property
+    def text(self) -> str:
+        """The line of the summary."""
+        return f"{'ok  ' if self.ok else 'FAIL'} budget  {self.message}"
+
 
 @dataclass(frozen=True)
 class BudgetReport:
@@ -70,7 +75,7 @@ class BudgetReport:
 
     def summary(self) -> str:
         """One line a figure."""
-        return "\n".join(f"{'ok  ' if row.ok else 'FAIL'} budget  {row.message}" for row in self.rows)
+        return "\n".join(row.text for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The `budget` of profile.json."""
@@ -137,7 +142,8 @@ def _quantity(
         return BudgetRow(target.id, target.precision, figure, None, limit, unit, "none", ok=False, message=message)
     ok = value <= limit
     verb = "within" if ok else "exceeds"
-    message = f"{place} {si(value, unit)} ({found.kind}, {gate}) {verb} {si(limit, unit)}"
+    shown, most = _apart(value, limit, lambda number, digits: si(number, unit, digits))
+    message = f"{place} {shown} ({found.kind}, {gate}) {verb} {most}"
     return BudgetRow(target.id, target.precision, figure, value, limit, unit, found.kind, ok, message)
 
 
@@ -151,8 +157,15 @@ def _nmse(target: Estimate, limit: float) -> BudgetRow:
         return BudgetRow(target.id, target.precision, "nmse", None, limit, "dB", "none", ok=False, message=message)
     ok = value <= limit
     verb = "within" if ok else "exceeds"
-    message = f"{place} {value:.2f} dB ({accuracy.kind}, mean over regimes, splits and SNRs) {verb} {limit:g} dB"
+    shown, most = _apart(value, limit, lambda number, digits: f"{number:.{digits - 1}f} dB")
+    message = f"{place} {shown} ({accuracy.kind}, mean over regimes, splits and SNRs) {verb} {most}"
     return BudgetRow(target.id, target.precision, "nmse", value, limit, "dB", accuracy.kind, ok, message)
+
+
+def _apart(value: float, limit: float, text: Callable[[float, int], str]) -> tuple[str, str]:
+    """Both in as few digits, 3 or more, as tell them apart."""
+    digits = next((n for n in range(3, 17) if value == limit or text(value, n) != text(limit, n)), 17)
+    return text(value, digits), text(limit, digits)
 
 
 def _why(target: Estimate, which: Literal["t", "e"]) -> str:

@@ -17,6 +17,7 @@ class Costs:
     `event` is what operations and spikes cost, `system` what the powered target costs for the time, `host` what runs
     elsewhere, `total` their sum. `per_rate` is the part of `event` (of `total`, where there are no parts) that grows
     with the spike rate. `constants` holds, by those names, what each of them rests on; `unknown` what is not published.
+    `energy_notes` say how `total` was found: void where the total of the very model was measured.
     """
 
     event: Values | None = None
@@ -28,6 +29,7 @@ class Costs:
     constants: Mapping[str, tuple[Constant, ...]] = field(default_factory=dict)
     unknown: tuple[Constant, ...] = ()
     notes: tuple[str, ...] = ()
+    energy_notes: tuple[str, ...] = ()
 
     def used(self) -> tuple[Constant, ...]:
         """Every constant behind these costs, once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from spikeport_targets.card import Card, Constant, Quantity
 
 from .accuracy import Accuracy
 from .bare import Counts
-from .calibrate import Factor, Run, factor
+from .calibrate import TRANSFER, Factor, Run, combined, factor
 from .convention import convention_costs
 from .costs import Costs
 from .counts import Trace
@@ -149,7 +149,7 @@ def estimate(
 
     `work` is a trace, or bare `Counts` of a network whose weights are not at hand (then a host cannot be composed).
     `runs` were measured on the device, each with the trace of its model, and narrow the interval (see `calibrate`); a
-    run of the model called `name` itself is reported as measured.
+    run of the model called `name` itself is reported as measured, several of them as their geometric mean.
     `precision` ('fp32' | 'fp16' | 'int8') and `scenario` default to the card's. `host` is the card of the GPU that
     runs what an event-driven chip cannot; without it host energy and total are None there. Raises UsageError for a
     precision, scenario or host that does not fit the card, InputError for a card that is measured or has no costs.
@@ -161,12 +161,21 @@ def estimate(
     precision, scenario = _precision(card, precision), _scenario(card, scenario)
     here = [(run, trace) for run, trace in runs if (run.target, run.scenario) == (card.id, scenario or "none")]
     factors = _factors(card, scenario, here)
-    mine = _costs(work, Draws(card, scenario, factors), precision, host)
+    compared = twin_trace is not None
+    mine = _costs(work, Draws(card, scenario, factors), precision, host, compared)
     theirs = None if twin_trace is None else _costs(twin_trace, Draws(card, scenario, factors), precision, host)
-    own = [run for run, _ in here if (run.model, run.precision) == (name, precision)]
-    same = min(own, key=lambda run: run.latency_s, default=None)
+    own = _own([run for run, _ in here if (run.model, run.precision) == (name, precision)])
+    same = combined(own)
+    measured_energy = None if same is None else same.energy()
+    energy, latency = _energy(mine), _latency(mine)
+    if factors:
+        energy = replace(energy, system=_around(energy.system), total=_around(energy.total))
+        latency = _around(latency)
     even = None if theirs is None else break_even(mine, theirs, work.spike_rate)
-    notes = [*mine.notes]
+    notes = [*mine.notes, *(mine.energy_notes if measured_energy is None else ())]
+    if measured_energy is not None:
+        void = tuple(f"{c.name}: " for c in mine.unknown if c.name.startswith("p_"))
+        notes = [note for note in notes if not (void and note.startswith(void))]
     if isinstance(work, Trace) and work.unaccounted:
         notes.append(f"No counting rule for {', '.join(work.unaccounted)}: every figure is a lower bound.")
     return Estimate(
@@ -176,12 +185,18 @@ def estimate(
         scenario=scenario or "none",
         boundary=_boundary(card, host, same),
         precision=precision,
-        energy=_energy(mine) if same is None or same.energy() is None else replace(_energy(mine), total=same.energy()),
-        latency=_latency(mine) if same is None else same.latency(),
+        energy=energy if measured_energy is None else replace(energy, total=measured_energy),
+        latency=latency if same is None else same.latency(),
         twin=None if theirs is None else TwinCost(_energy(theirs), _latency(theirs)),
         break_even_spike_rate=even,
         verdict=verdict(card, work, mine, theirs, even),
-        notes=(*notes, *_other_precision(card, precision, twin_trace), *_calibrated(here, same), *_strays(card, runs)),
+        notes=(
+            *notes,
+            *_other_precision(card, precision, twin_trace),
+            *_calibrated(here, own, factors),
+            *_unused(card, here, own, factors),
+            *_strays(card, runs),
+        ),
         constants=(*mine.used(), *_only_twin(mine, theirs), *mine.unknown),
         cores=tuple(islands(work, card)) if isinstance(work, Trace) and card.klass == "event" else (),
     )
@@ -208,12 +223,52 @@ def _factors(card: Card, scenario: str | None, runs: Sequence[tuple[Run, Trace]]
     return found
 
 
-def _calibrated(runs: Sequence[tuple[Run, Trace]], same: Run | None) -> tuple[str, ...]:
-    if not runs:
+def _own(runs: Sequence[Run]) -> list[Run]:
+    """Runs of the model itself; of several engines (which carry a SHA-256) the fastest, which a user would keep."""
+    engine = min((run for run in runs if run.sha256), key=lambda run: run.latency_s, default=None)
+    return [run for run in runs if not run.sha256 or run is engine]
+
+
+def _around(value: Quantity | None) -> Quantity | None:
+    """A calibrated quantity with at least the transfer's interval where the draws lie to one side of the nominal."""
+    if value is None or value.low is None or value.nominal is None or value.high is None:
+        return value
+    if value.low < value.nominal < value.high:
+        return value
+    low, high = min(value.low, value.nominal / TRANSFER), max(value.high, value.nominal * TRANSFER)
+    return replace(value, low=low, high=high)
+
+
+def _calibrated(
+    runs: Sequence[tuple[Run, Trace]], own: Sequence[Run], factors: Mapping[str, Factor]
+) -> tuple[str, ...]:
+    if not runs or not (own or factors):
         return ()
     names = ", ".join(dict.fromkeys(f"{run.model} ({run.precision})" for run, _ in runs))
-    what = "its own run: measured, not estimated" if same is not None else "the runs take the structural factor's place"
+    what = "the runs take the structural factor's place"
+    if len(own) > 1:
+        what = f"{len(own)} runs of its own: measured, not estimated; their geometric mean, from least to most"
+    elif own:
+        what = "its own run: measured, not estimated" + ("" if own[0].interval_s else "; one run alone has no spread")
     return (f"Calibrated by {len(runs)} run{'s' if len(runs) > 1 else ''} on the device: {names}; {what}.",)
+
+
+def _unused(
+    card: Card, runs: Sequence[tuple[Run, Trace]], own: Sequence[Run], factors: Mapping[str, Factor]
+) -> tuple[str, ...]:
+    """What the runs say and no figure here rests on."""
+    notes = [
+        f"Column {column} of {run.source.split(', line')[0]} is not used." for run, _ in runs for column in run.unused
+    ]
+    power = factors["factor_power"][2] if "factor_power" in factors else ()
+    for run, _ in runs:
+        if "factor_latency" not in factors and run not in own:
+            notes.append(f"latency_s of {run.source} is not used: no latency is estimated on {card.id}.")
+        if run.energy_j is not None and run not in own and run.source not in power:
+            notes.append(
+                f"energy_j of {run.source} is not used: on {card.id} no power is estimated that it could scale."
+            )
+    return tuple(dict.fromkeys(notes))
 
 
 def _strays(card: Card, runs: Sequence[tuple[Run, Trace]]) -> tuple[str, ...]:
@@ -229,7 +284,7 @@ def _boundary(card: Card, host: Card | None, same: Run | None) -> str:
     return card.boundary if host is None or card.klass == "gpu" else f"{card.boundary}; host: {host.boundary}"
 
 
-def _costs(work: Trace | Counts, draws: Draws, precision: str, host: Card | None) -> Costs:
+def _costs(work: Trace | Counts, draws: Draws, precision: str, host: Card | None, compared: bool = False) -> Costs:
     klass = draws.card.klass
     if isinstance(work, Counts):
         needed = NEEDED[klass]
@@ -240,7 +295,7 @@ def _costs(work: Trace | Counts, draws: Draws, precision: str, host: Card | None
     if klass == "convention":
         return convention_costs(work, draws, precision)
     if host is None:
-        return event_costs(work, draws)
+        return event_costs(work, draws, compared=compared)
     if isinstance(work, Counts):
         raise UsageError("bare counts say nothing about what a host would run: cost the host's part by itself")
     if host.klass != "gpu":
@@ -250,9 +305,8 @@ def _costs(work: Trace | Counts, draws: Draws, precision: str, host: Card | None
     scenario = _scenario(host, None)
     idle = Draws(host, scenario)
     power = idle("p_idle_rail")
-    return event_costs(
-        work, draws, gpu_costs(rest, Draws(host, scenario), _precision(host, None)), power, idle.record()
-    )
+    rest_costs = gpu_costs(rest, Draws(host, scenario), _precision(host, None))
+    return event_costs(work, draws, rest_costs, power, idle.record(), compared)
 
 
 def _precision(card: Card, asked: str | None) -> str:

@@ -30,6 +30,14 @@ from .montecarlo import DRAWS, Draws, Values, total
 EVENT_FACTOR, SYSTEM_FACTOR = 1.4, 1.25
 CORE_BOUND_FACTOR, OTHER_FACTOR = 1.5, 10.0
 CORE_BOUND_SYNOPS = 1e5
+AWAY = {
+    "attention": "attention",
+    "layernorm": "LayerNorm",
+    "embedding": "embeddings",
+    "linear": "the other linear layers",
+    "convolution": "the other convolutions",
+}
+"""Words for the kinds of layers that a host takes; BatchNorm folds, and what neither feeds nor is fed costs nothing."""
 LIMITS = ("weights_per_core", "neurons_per_core", "cores_per_chip", "graded_spikes")
 
 
@@ -112,10 +120,12 @@ def event_costs(
     host: Costs | None = None,
     idle: Values | None = None,
     idle_from: tuple[Constant, ...] = (),
+    compared: bool = False,
 ) -> Costs:
     """Costs of a trace or of bare counts; `host` is what the rest of the model costs on its host, if one was named.
 
-    `idle` is the power of the host while it waits for the chip, which its energy then holds over the chip's latency.
+    `idle` is the power of the host while it waits for the chip, which its energy then holds over the chip's latency;
+    `compared` whether a twin of graded values stands beside it, of which the notes then speak.
     """
     if isinstance(work, Counts):
         parts, chips = [_whole(work)], work.chips
@@ -163,7 +173,8 @@ def event_costs(
         per_rate=per_rate,
         constants=groups,
         unknown=draws.unknown(),
-        notes=_bare_notes(work) if isinstance(work, Counts) else _notes(parts, chips, work, draws, host, idle),
+        notes=_bare_notes(work) if isinstance(work, Counts) else _notes(parts, chips, work, draws, compared),
+        energy_notes=() if isinstance(work, Counts) else _host_notes(host, idle),
     )
 
 
@@ -208,21 +219,34 @@ def _bare_notes(counts: Counts) -> tuple[str, ...]:
     return (f"From bare counts: no partition was made, nothing stands for a host or its link; the latency is {time}.",)
 
 
-def _notes(
-    parts: list[Island], chips: int, trace: Trace, draws: Draws, host: Costs | None, idle: Values | None
-) -> tuple[str, ...]:
+def _notes(parts: list[Island], chips: int, trace: Trace, draws: Draws, compared: bool) -> tuple[str, ...]:
+    """What the partition of this model leaves out or assumes; nothing about parts that it has not."""
     cores, per_chip = sum(p.cores for p in parts), draws.card.limits["cores_per_chip"]
+    chip = on_chip(trace)
+    rest = [layer for layer in trace.layers if layer not in chip]
+    away = [words for kind, words in AWAY.items() if any(layer.kind == kind for layer in rest)]
+    listed = " and ".join(filter(None, (", ".join(away[:-1]), *away[-1:])))
+    fed = "neurons" if trace.spiking else "activations"
     notes = [
-        f"Only the {len(parts)} layer{'s' if len(parts) > 1 else ''} that neurons or activations feed run on the chip "
-        f"({cores} of {chips * per_chip} cores, {chips} chip{'s' if chips > 1 else ''}); attention, LayerNorm and W1 "
-        "need a host.",
-        "W1 is computed once on the host and injected as bias currents; tokens follow one another on the same cores "
-        f"(all {trace.tokens} side by side would need {cores * trace.tokens} cores).",
-        "A graded SynOp is charged like a binary one, for which alone an energy is published: that favours the twin.",
+        f"Only the {len(parts)} layer{'s' if len(parts) > 1 else ''} that {fed} feed run{'s' * (len(parts) == 1)} on "
+        f"the chip ({cores} of {chips * per_chip} cores, {chips} chip{'s' if chips > 1 else ''})"
+        + (f"; {listed} need a host." if listed else ".")
     ]
-    if not draws.card.limits["graded_spikes"]:
+    if trace.spiking and any(max(layer.macs_executed, layer.macs_unrolled) > layer.macs_algebraic for layer in rest):
+        notes.append("W1 is computed once on the host and injected as bias currents.")
+    if trace.tokens > 1:
         notes.append(
-            f"{draws.card.name} has no graded spikes: a twin in one pass could not run there, its figure is what it "
+            f"Tokens follow one another on the same cores (all {trace.tokens} side by side would need "
+            f"{cores * trace.tokens} cores)."
+        )
+    graded = not trace.spiking or (trace.levels > 1 and draws.card.limits["graded_spikes"])
+    if graded or compared:
+        favours = ": that favours the twin" if compared else ""
+        notes.append(f"A graded SynOp is charged like a binary one, for which alone an energy is published{favours}.")
+    if not draws.card.limits["graded_spikes"] and (compared or not trace.spiking):
+        who = "a twin" if trace.spiking else "this model"
+        notes.append(
+            f"{draws.card.name} has no graded spikes: {who} in one pass could not run there, its figure is what it "
             "would take."
         )
     if not _published("e_spike_out", draws):
@@ -237,14 +261,16 @@ def _notes(
         )
     if not _published("link_remote_spikes", draws):
         notes.append("No rate of the link is published: messages take no time here beyond the scenario's management.")
-    if host is None:
-        notes.append("No host was given: host energy and total are null, and latency is that of the islands alone.")
-    else:
-        notes.append("The total is composed of chip and host and was never measured: composed, unvalidated.")
-        notes.append(
-            "The host's energy holds its idle power while it waits for the chip."
-            if idle is not None
-            else "The host's idle power is not published: while it waits for the chip it counts as switched off, so "
-            "host and total are lower bounds."
-        )
     return tuple(notes)
+
+
+def _host_notes(host: Costs | None, idle: Values | None) -> tuple[str, ...]:
+    if host is None:
+        return ("No host was given: host energy and total are null, and latency is that of the islands alone.",)
+    return (
+        "The total is composed of chip and host and was never measured: composed, unvalidated.",
+        "The host's energy holds its idle power while it waits for the chip."
+        if idle is not None
+        else "The host's idle power is not published: while it waits for the chip it counts as switched off, so "
+        "host and total are lower bounds.",
+    )

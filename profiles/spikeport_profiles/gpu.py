@@ -82,7 +82,8 @@ def gpu_costs(work: Iterable[LayerCounts] | Counts, draws: Draws, precision: str
         latency=latency,
         constants=groups,
         unknown=unknown,
-        notes=(*time_note, FAMILY, note, *missing),
+        notes=(*time_note, *(() if draws.calibrated("factor_latency") else (FAMILY,)), *missing),
+        energy_notes=(note,),
     )
 
 
@@ -110,9 +111,14 @@ def _energy(
         return event, system, total(event, system), "Energy is the base power over the time plus that of operations."
     active = draws(f"p_active_{precision}")
     conditions = draws.known[f"p_active_{precision}"].conditions if active is not None else ""
+    measured = (
+        "that power was measured by the runs on the device"
+        if draws.calibrated("factor_power")
+        else f"the power was measured on other networks ({conditions})"
+    )
     note = (
-        "Energy is a measured power times the estimated time, and the power was measured on other networks "
-        f"({conditions}). The energy of one operation is not published here, so event and system stay together."
+        f"Energy is a measured power times the estimated time, and {measured}. The energy of one operation is not "
+        "published here, so event and system stay together."
         if active is not None
         else "No power is published for this mode, so there is no energy."
     )

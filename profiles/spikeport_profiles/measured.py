@@ -21,6 +21,7 @@ from torch import nn
 from spikeport_converters.fold import fold_batchnorm
 from spikeport_converters.jetson import dense_graph
 from spikeport_targets.card import Card, Quantity
+from spikeport_toolkit.models.neuron import SpikingNeuron
 
 from .estimate import Energy, Estimate, TwinCost
 from .text import percent_more, si
@@ -35,9 +36,10 @@ CLOSE = 0.05
 
 @dataclass
 class Timings:
-    """Seconds of every run, and joules a run of every block."""
+    """Seconds of every run, and of every block its median and the joules a run."""
 
     seconds: list[float] = field(default_factory=list)
+    medians: list[float] = field(default_factory=list)
     joules: list[float] = field(default_factory=list)
 
 
@@ -52,6 +54,7 @@ def measure(
 ) -> Estimate:
     """Time `model` and its `twin` in `precision` on the first of `patches` [sample, token, value], batch 1.
 
+    Inputs of a multi-step module are [T, sample, ...]: the first sample with all its steps.
     All patches calibrate INT8. low, nominal and high are the 10th, 50th and 90th percentile of the runs. Energy is
     None where the counter below `powercap` cannot be read.
     """
@@ -80,8 +83,8 @@ def measure(
         latency=latency[0],
         twin=TwinCost(energy[1], latency[1]) if twin is not None else None,
         break_even_spike_rate=None,
-        verdict=_verdict(latency),
-        notes=_notes(machine, timings[0], counter),
+        verdict=_verdict(latency, timings),
+        notes=_notes(machine, timings[0], counter, any(isinstance(m, SpikingNeuron) for m in model.modules())),
         constants=(),
     )
 
@@ -115,8 +118,10 @@ def _session(network: nn.Module, patches: NDArray[np.float32], precision: str) -
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, ["CPUExecutionProvider"])
-    feed = {session.get_inputs()[0].name: patches[:1]}
-    return lambda: session.run(None, feed)
+    takes = session.get_inputs()[0]
+    sizes = (size if isinstance(size, int) else 1 for size in takes.shape)  # the batch is the axis that has a name
+    one = np.ascontiguousarray(patches[tuple(slice(size) for size in sizes)])
+    return lambda: session.run(None, {takes.name: one})
 
 
 def _block(run: Callable[[], object], found: Timings, counter: Counter) -> None:
@@ -126,6 +131,7 @@ def _block(run: Callable[[], object], found: Timings, counter: Counter) -> None:
         run()
         found.seconds.append(time.perf_counter() - before)
         count += 1
+    found.medians.append(float(np.median(found.seconds[-count:])))
     joules = counter.since(energy)
     if joules is not None:
         found.joules.append(joules / count)
@@ -153,7 +159,11 @@ def _quantity(values: list[float], unit: str, machine: str) -> Quantity | None:
     return Quantity(low, middle, high, unit, "measured", (f"{len(values)} samples on {machine}",))
 
 
-def _verdict(latency: list[Quantity | None]) -> str:
+def _verdict(latency: list[Quantity | None], timings: list[Timings]) -> str:
+    """A difference is claimed where the 10th to 90th percentiles stand apart, or those of the ratios of paired blocks.
+
+    A block of the model and the block of the twin beside it saw the same machine: their ratio is the paired interval.
+    """
     mine = latency[0]
     assert mine is not None
     assert mine.nominal is not None
@@ -161,16 +171,25 @@ def _verdict(latency: list[Quantity | None]) -> str:
     if other is None or other.nominal is None:
         return f"Measured here: {si(mine.nominal, 's')}; no twin was given."
     ratio = mine.nominal / other.nominal
+    figures = f"{si(mine.nominal, 's')} against {si(other.nominal, 's')} for the quantised twin"
+    assert mine.low is not None
+    assert mine.high is not None
+    assert other.low is not None
+    assert other.high is not None
+    low, middle, high = np.percentile(np.divide(timings[0].medians, timings[1].medians), [10, 50, 90])
+    apart, paired = mine.high < other.low or other.high < mine.low, not low <= 1 <= high
+    if not apart and not paired:
+        return f"Measured here, no difference can be told: {figures}, and the intervals overlap."
+    ratio = ratio if apart else float(middle)
     pays = "costs time" if ratio > 1 + CLOSE else "saves time" if ratio < 1 - CLOSE else "makes no difference"
-    return (
-        f"Measured here, spiking {pays}: {si(mine.nominal, 's')} against {si(other.nominal, 's')} for the quantised "
-        f"twin ({percent_more(ratio)})."
-    )
+    why = "" if apart else f"; the runs overlap, the ratios of blocks in turns, {low:.2f} to {high:.2f}, do not reach 1"
+    return f"Measured here, spiking {pays}: {figures} ({percent_more(ratio)}{why})."
 
 
-def _notes(machine: str, found: Timings, counter: Counter) -> tuple[str, ...]:
+def _notes(machine: str, found: Timings, counter: Counter, folded: bool) -> tuple[str, ...]:
     notes = [
-        f"Measured on {machine}: median of {len(found.seconds)} runs at batch 1, 10th to 90th percentile; time folded.",
+        f"Measured on {machine}: median of {len(found.seconds)} runs at batch 1, 10th to 90th percentile"
+        + ("; time folded." if folded else "."),
         "A desktop or server core says nothing about a Jetson or a chip; it is here so that one column is real.",
     ]
     return (*notes, counter.why) if counter.why else tuple(notes)

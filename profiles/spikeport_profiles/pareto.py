@@ -19,7 +19,11 @@ def fronts(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _mark(points: Sequence[dict[str, Any]], cost: str, mark: str) -> None:
-    known = [(p, (p["nmse_db"], p[cost]["nominal"])) for p in points if p["nmse_db"] is not None and p[cost]]
+    known = [
+        (p, (p["nmse_db"], p[cost]["nominal"]))
+        for p in points
+        if p["nmse_db"] is not None and p[cost] and p[cost]["nominal"] is not None
+    ]
     for point, (nmse, price) in known:
         beaten = any(n <= nmse and c <= price and (n, c) != (nmse, price) for _, (n, c) in known)
         point[mark] = not beaten

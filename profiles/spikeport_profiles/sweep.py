@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -23,16 +23,18 @@ import torch
 from torch import nn
 
 from spikeport_converters.contenders import model_config
-from spikeport_errors import InputError, SpikeportError, UsageError
-from spikeport_targets.card import load_card
+from spikeport_converters.precision import assignment
+from spikeport_errors import InputError, SpikeportError, UsageError, unknown_name
+from spikeport_targets.card import Card, load_card
 from spikeport_toolkit.files import read_json, write_json, write_text
 from spikeport_toolkit.models.load import load_model
 from spikeport_toolkit.tasks.channel_prediction import example_pairs
 
-from .accuracy import deployed_accuracy, mean_db, plain
+from .accuracy import check_links, deployed_accuracy, mean_db, plain
 from .pareto import fronts
 from .profile import profile
 from .sweep_axes import Setting, parse_axes, settings_of, variant
+from .sweep_point import Point
 from .text import si
 
 SCHEMA = "spikeport.sweep/1"
@@ -64,6 +66,11 @@ class Sweep:
     terms: Terms
     axes: dict[str, tuple[str, ...]]
     points: tuple[dict[str, Any], ...]
+
+    @property
+    def done(self) -> int:
+        """How many points were profiled and evaluated; the others were refused."""
+        return sum(point["status"] == "done" for point in self.points)
 
     def summary(self) -> str:
         """A line a point, those of a front marked, then how to read it."""
@@ -117,13 +124,16 @@ def sweep(
 
     Axes that `text` leaves out keep MODEL's neuron, T and D, `targets` and `precision` (default: each target's own).
     Points stay in `out`/points; those that are there with the same settings are not run again. Writes sweep.json and
-    sweep.csv. Raises UsageError for axes that do not fit, InputError where a process was killed.
+    sweep.csv. Raises UsageError for axes and options that do not fit, InputError for `links` or `samples` that are too
+    few or too many, or where a process was killed.
     """
     network = load_model(model)
     config = model_config(model, network)
     axes = parse_axes(text)
-    axes.setdefault("target", tuple(targets))
-    axes.setdefault("precision", () if precision is None else (precision,))
+    for axis, option in (("target", tuple(targets)), ("precision", () if precision is None else (precision,))):
+        if axis in axes and option:
+            raise UsageError(f"--{axis} {option[0]} and {axis}= of --sweep are both given: leave one out")
+        axes.setdefault(axis, option)
     cards = {name: load_card(name) for name in (*axes["target"], *filter(None, [host]))}
     if not axes["target"]:
         raise UsageError("a sweep needs targets: target=... in --sweep, or --target")
@@ -132,8 +142,11 @@ def sweep(
         axes["precision"] = tuple(dict.fromkeys(defaults))
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs is {jobs}; at least 1 is needed")
+    _check_host(host, cards, axes["target"])
+    check_links(links, seed)
     terms = Terms(model, _digest(network), samples, seed, tuple(map(float, snrs_db)), links, host)
     todo = settings_of(axes, model, config)
+    _check_precisions(todo, cards, samples)
     fresh = [s for s in todo if not _kept(out, s, terms)]
     total, done = len(todo), len(todo) - len(fresh)
     progress(done, total)
@@ -171,7 +184,7 @@ def run_point(setting: Setting, terms: Terms, out: Path) -> None:
 
 def _measured(setting: Setting, terms: Terms) -> dict[str, Any]:
     card = load_card(setting.target)
-    if setting.precision not in card.limits.get("precisions", (setting.precision,)):
+    if setting.precision not in _precisions(card):
         raise UsageError(f"{card.id} does not run {setting.precision}")
     made = variant(terms.model, setting)
     samples = example_pairs(model_config(terms.model, made.network), terms.samples, terms.seed)
@@ -224,6 +237,32 @@ def _in_processes(
     return len(settings)
 
 
+def _precisions(card: Card) -> tuple[str, ...]:
+    return tuple(card.limits.get("precisions", ("fp32",)))
+
+
+def _check_precisions(settings: Sequence[Setting], cards: Mapping[str, Card], samples: int) -> None:
+    """Refuse what would fail at every point: a precision of no target, an INT8 graph calibrated on one sample."""
+    known = dict.fromkeys(p for s in settings for p in _precisions(cards[s.target]))
+    for setting in settings:
+        name, card = setting.precision, cards[setting.target]
+        if name not in known:
+            raise unknown_name("precision", name, known, "no target of the sweep has it")
+        if samples < 2 and card.route == "onnx" and name in _precisions(card) and assignment(name).kind:
+            raise InputError(
+                f"{name} on {card.id} calibrates on at least 2 samples, got {samples}: take more --samples"
+            )
+
+
+def _check_host(host: str | None, cards: Mapping[str, Card], targets: Sequence[str]) -> None:
+    if host is None:
+        return
+    if cards[host].klass != "gpu":
+        raise UsageError(f"--host {host} is of class {cards[host].klass}; give a GPU, such as jetson-orin-nano")
+    if all(cards[name].klass != "event" for name in targets):
+        raise UsageError(f"--host {host} runs what an event-driven chip cannot, and no target is one: leave it out")
+
+
 def _place(out: Path, setting: Setting) -> Path:
     return out / "points" / f"{setting.id}.json"
 
@@ -231,9 +270,11 @@ def _place(out: Path, setting: Setting) -> Path:
 def _kept(out: Path, setting: Setting, terms: Terms) -> bool:
     try:
         found = json.loads(_place(out, setting).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        Point.model_validate(found, strict=True)
+    except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and found.get("settings") == _fingerprint(setting, terms)
+    wanted = {"id": setting.id, **asdict(setting), "settings": _fingerprint(setting, terms)}
+    return all(found[key] == value for key, value in wanted.items())
 
 
 def _fingerprint(setting: Setting, terms: Terms) -> dict[str, Any]:

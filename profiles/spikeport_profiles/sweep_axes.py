@@ -15,6 +15,7 @@ from spikeport_toolkit.models.load import is_trained, load_model
 from spikeport_toolkit.models.presets import preset, presets
 
 AXES = ("neuron", "steps", "levels", "precision", "target")
+GRADED = ("ilif", "qrelu")
 MOST_POINTS = 1000
 EXAMPLE = "neuron=lif,ilif;steps=2,4,8;precision=fp16,int8;target=jetson-orin-nano,loihi2"
 
@@ -65,19 +66,27 @@ def parse_axes(text: str) -> dict[str, tuple[str, ...]]:
 def settings_of(axes: Mapping[str, Sequence[str]], model: str, config: ModelConfig) -> list[Setting]:
     """All points of `axes`; an axis that is left out keeps what MODEL and its neuron have.
 
-    D of a binary neuron is 1 and a twin has no T, whatever the axes say. Raises UsageError for values out of range.
+    D of a binary neuron is 1 and a twin has no T, whatever the axes say. Raises UsageError for values out of range, and
+    for steps or levels that no neuron of the sweep has.
     """
     kinds = SPIKING_KINDS + TWIN_KINDS
+    asked = {axis: _whole(axis, axes[axis]) for axis in ("steps", "levels") if axis in axes}
+    used: set[str] = set()
     found: dict[Setting, None] = {}
     for neuron in axes.get("neuron", (config.neuron.kind,)):
         if neuron not in kinds:
             raise unknown_name("neuron", neuron, kinds, "choose among those")
         own = neuron_config(model, config, neuron)
-        steps = _whole("steps", axes["steps"]) if "steps" in axes and own.spiking else (own.steps,)
-        graded = neuron in ("ilif", "qrelu")
-        levels = _whole("levels", axes["levels"]) if "levels" in axes and graded else (own.levels,)
+        takes = {"steps": own.spiking, "levels": neuron in GRADED}
+        used |= {axis for axis, taken in takes.items() if taken}
+        steps = asked.get("steps", (own.steps,)) if takes["steps"] else (own.steps,)
+        levels = asked.get("levels", (own.levels,)) if takes["levels"] else (own.levels,)
         for values in product(steps, levels, axes["precision"], axes["target"]):
             found[Setting(neuron, *values)] = None
+    for axis in asked:
+        if axis not in used:
+            able = GRADED if axis == "levels" else SPIKING_KINDS
+            raise UsageError(f"--sweep {axis}: no neuron of the sweep has {axis}; add neuron={','.join(able)}")
     if len(found) > MOST_POINTS:
         raise UsageError(f"--sweep has {len(found)} points; {MOST_POINTS} is the limit: take fewer values")
     return list(found)

@@ -5,11 +5,11 @@ from __future__ import annotations
 _PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
 
 
-def si(value: float, unit: str) -> str:
-    """Three digits with an SI prefix: `si(1.234e-5, "J")` is `12.3 µJ`."""
+def si(value: float, unit: str, digits: int = 3) -> str:
+    """So many digits with an SI prefix: `si(1.234e-5, "J")` is `12.3 µJ`."""
     for size, prefix in _PREFIXES:
         if abs(value) >= size or (size, prefix) == _PREFIXES[-1]:
-            return f"{value / size:.3g} {prefix}{unit}"
+            return f"{value / size:.{digits}g} {prefix}{unit}"
     raise AssertionError
 
 

@@ -16,7 +16,7 @@ from spikeport_converters.contenders import contenders, model_config, model_name
 from spikeport_converters.plan import plan as make_plan
 from spikeport_converters.tailor import tailor
 from spikeport_errors import UsageError
-from spikeport_profiles.accuracy import deployed_accuracy
+from spikeport_profiles.accuracy import check_links, deployed_accuracy
 from spikeport_profiles.bare import Counts
 from spikeport_profiles.calibrate import read_runs
 from spikeport_profiles.device_runs import runs_of
@@ -242,8 +242,8 @@ def profile(
     rates_snr: str | None = None,
     detail: bool = False,
     accuracy: bool = False,
-    snr: str = ACCURACY_SNR,
-    links: int = ACCURACY_LINKS,
+    snr: str | None = None,
+    links: int | None = None,
     bundles: str | Path | None = None,
     budget: Budget | None = None,
     progress: Step = _silent,
@@ -256,9 +256,14 @@ def profile(
     (model,target,precision,scenario,latency_s,energy_j); each of its models is traced, and the runs narrow the
     intervals; so do the `measured` files that a bundle's run.py wrote on the device, and a run of MODEL's own weights
     takes the estimate's place. `rates_snr` and `detail` as in `trace`. `accuracy` exports MODEL for every target (to
-    `bundles` if given) and evaluates the artefacts at `snr` on `links` links a point. `budget` is held against every
-    target: look at `.budget` of the result.
+    `bundles` if given) and evaluates the artefacts at `snr` on `links` links a point (default: -10:30:10, 50). `budget`
+    is held against every target: look at `.budget` of the result.
     """
+    given = {"--snr": snr, "--links": links, "--bundles": bundles, "--max-nmse": budget.nmse_db if budget else None}
+    stray = [option for option, value in given.items() if value is not None]
+    if stray and not accuracy:
+        raise UsageError(f"{', '.join(stray)} does nothing without --accuracy, which runs the artefacts: add that")
+    snrs, links = _evaluated(snr, links, seed)
     if not targets:
         raise UsageError("name at least one --target; `spikeport targets` lists them")
     cards = [load_card(target) for target in targets]
@@ -267,7 +272,7 @@ def profile(
         patches, source = _inputs(model, network, samples, seed)
         at_snr = _at_snr(model, network, samples, seed, rates_snr)
     runs = (
-        *(read_runs(Path(calibrate)) if calibrate is not None else ()),
+        *(read_runs(Path(calibrate), cards) if calibrate is not None else ()),
         *runs_of(map(Path, measured), model, network, load_model),
     )
     traces = {name: trace(name, samples=samples, seed=seed) for name in dict.fromkeys(run.model for run in runs)}
@@ -300,7 +305,7 @@ def profile(
                 _samples(network, samples, seed),
                 name=model,
                 trained=is_trained(model),
-                snrs_db=_snrs(snr),
+                snrs_db=snrs,
                 links=links,
                 seed=seed,
                 bundles=Path(bundles) if bundles is not None else None,
@@ -325,8 +330,8 @@ def sweep(
     host: str | None = None,
     samples: int = SAMPLES,
     seed: int = SEED,
-    snr: str = ACCURACY_SNR,
-    links: int = ACCURACY_LINKS,
+    snr: str | None = None,
+    links: int | None = None,
     jobs: int | None = None,
     progress: Step = _silent,
 ) -> Sweep:
@@ -334,10 +339,13 @@ def sweep(
 
     `sweep` is axes and values, as "neuron=lif,ilif;steps=2,4,8;precision=fp16,int8;target=jetson-orin-nano,loihi2".
     A changed T or D is not retrained, and the point says so. Points stay in `out`, so that a killed sweep goes on.
+    Every point is evaluated at `snr` on `links` links (default: -10:30:10, 50). No point may have succeeded: look at
+    `.done` of the result.
     """
     if out is None:
         raise UsageError("--sweep keeps every point in a folder: name one with --out")
     _check_samples(samples, seed)
+    snrs, links = _evaluated(snr, links, seed)
     return run_sweep(
         model,
         sweep,
@@ -347,7 +355,7 @@ def sweep(
         host=host,
         samples=samples,
         seed=seed,
-        snrs_db=_snrs(snr),
+        snrs_db=snrs,
         links=links,
         jobs=jobs,
         progress=partial(progress, "sweep"),
@@ -543,6 +551,14 @@ def _at_snr(
 ) -> dict[float, NDArray[np.float32]]:
     snrs = () if rates_snr is None else _snrs(rates_snr, "--rates-snr")
     return {each: calibration_inputs(model, network, samples, seed, each)[0] for each in snrs}
+
+
+def _evaluated(snr: str | None, links: int | None, seed: int) -> tuple[tuple[float, ...], int]:
+    """SNRs and links of --accuracy and --sweep, refused before anything is run."""
+    _check_seed(seed)
+    if links is not None:
+        check_links(links, seed)
+    return _snrs(ACCURACY_SNR if snr is None else snr), ACCURACY_LINKS if links is None else links
 
 
 def _check_samples(samples: int, seed: int) -> None:

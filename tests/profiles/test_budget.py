@@ -94,6 +94,45 @@ def test_the_command_exits_with_1_and_says_why(capsys):
     assert "2ms" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", [["--keys", "spikingjelly"], ["--keys", "neurobench", "--json"], ["--json"], ["-q"]])
+def test_a_breach_is_said_in_every_form_of_output(form, capsys):
+    line = ["profile", "spikewfm-nano", "--target", "jetson-orin-nano", "--samples", "1", "--max-latency", "1us"]
+    assert run([*line, *form]) == 1
+    assert "FAIL budget  jetson-orin-nano" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--bundles", "b"], "--bundles does nothing without --accuracy"),
+        (["--links", "5", "--snr", "-10"], "--snr, --links does nothing without --accuracy"),
+        (["--max-nmse", "-10dB"], "--max-nmse does nothing without --accuracy"),
+        (["--jobs", "2"], "--jobs does nothing without --sweep"),
+        (["--gate", "p90"], "--gate does nothing without a budget"),
+        (["--gate", "p91"], "did you mean 'p90'"),
+        (["--accuracy", "--links", "0"], "--links is 0"),
+        (["--accuracy", "--snr", "x"], "--snr 'x'"),
+        (["--max-latency", "-2ms"], "out of range"),
+        (["--max-energy", "-2mJ"], "out of range"),
+    ],
+)
+def test_an_option_without_its_partner_is_refused(options, says, capsys):
+    assert run(["profile", "spikewfm-nano", "--target", "cmos45", *options]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_value_and_a_limit_that_differ_are_printed_apart(found):
+    latency = found.targets[0].latency.nominal
+    (row,) = check_budget(found.targets[:1], Budget(latency_s=latency * (1 - 1e-6))).rows
+    shown, limit = row.message.removeprefix("jetson-orin-nano (fp16): latency ").split(" (estimated, nominal) exceeds ")
+    assert shown != limit
+    curve = Curve("a", "deployed", "R1", "unseen", (0.0,), (-9.9996,), (-10.5,), (-9.5,))
+    target = found.targets[0].__class__(**{**vars(found.targets[0]), "accuracy": Accuracy("x", "fp16", (curve,))})
+    (row,) = check_budget([target], Budget(nmse_db=-10.0)).rows
+    assert "-9.9996 dB" in row.message
+    assert "exceeds -10.0000 dB" in row.message
+
+
 def test_whole_numbers_are_not_rounded(capsys):
     assert run(["profile", "spikewfm-nano", "--target", "cmos45", "--samples", "1.5"]) == 2
     assert "--samples is '1.5'; give a whole number" in capsys.readouterr().err

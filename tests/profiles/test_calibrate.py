@@ -160,6 +160,12 @@ def test_a_scenario_that_the_card_does_not_know_is_refused_with_its_line(tmp_pat
         read_runs(tmp_path / "runs.csv", [CARD])
 
 
+def test_a_run_on_a_convention_is_refused(tmp_path):
+    (tmp_path / "runs.csv").write_text(HEADER + "m,cmos45,fp32,arithmetic,1e-3,\n")
+    with pytest.raises(InputError, match="line 2: cmos45 is no device"):
+        read_runs(tmp_path / "runs.csv", [load_card("cmos45")])
+
+
 def test_a_run_on_a_target_that_is_not_profiled_is_refused():
     model = load_model("spikewfm-nano")
     stray = Run("spikewfm-nano", "jetson-orin-nx", "fp16", "maxn", 1e-3, None, "runs.csv, line 2")

@@ -9,7 +9,7 @@ import pytest
 from tiny_model import tiny
 
 from spikeport.cli.app import run
-from spikeport_errors import UsageError
+from spikeport_errors import UnsupportedError, UsageError
 from spikeport_profiles import sweep as sweeping
 from spikeport_profiles.pareto import fronts
 from spikeport_profiles.sweep import sweep
@@ -105,10 +105,65 @@ def test_a_killed_sweep_goes_on_with_the_points_that_are_missing(model, tmp_path
     assert ran[5:] == ["lif-T2-D1-fp32-cmos45"], "another seed is another point"
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [{"nmse_db": "x"}, {"energy": {"unit": "J"}}, {"energy_part": None}, {"curves": 3}, {"id": "another"},
+     {"weights": None}, {"spike_rate": [0.1]}],
+)  # fmt: skip
+def test_a_damaged_point_is_made_again(damage, model, tmp_path):
+    text = "precision=fp32;target=cmos45"
+    found = sweep(model, text, tmp_path, jobs=1, **FEW)
+    (file,) = (tmp_path / "points").iterdir()
+    whole = file.read_text()
+    file.write_text(json.dumps(json.loads(whole) | damage))
+    assert sweep(model, text, tmp_path, jobs=1, **FEW) == found
+    assert file.read_text() == whole
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--links", "0"], "--links is 0"),
+        (["--links", "1000000"], "lower --links"),
+        (["--snr", "up"], "--snr 'up'"),
+        (["--jobs", "0"], "--jobs is 0"),
+        (["--precision", "fp61"], "unknown precision 'fp61'"),
+        (["--precision", "int8", "--samples", "1"], "at least 2 samples"),
+        (["--sweep", "levels=0"], "1 to 127"),
+        (["--sweep", "levels=2"], "no neuron of the sweep has levels"),
+        (["--sweep", "target=cmos45"], "--target jetson-orin-nano and target="),
+        (["--host", "jetson-orin-nano"], "event-driven chip"),
+        (["--max-latency", "1ms", "--max-nmse", "-10dB"], "takes no --max-latency, --max-nmse"),
+        (["--gate", "p90"], "takes no --gate"),
+        (["--keys", "neurobench"], "takes no --keys"),
+        (["--calibrate", "x.csv", "--measured", "y.json"], "takes no --calibrate, --measured"),
+        (["--scenario", "embedded", "--rates-snr", "0", "--detail"], "takes no --scenario, --rates-snr, --detail"),
+        (["--accuracy", "--bundles", "b"], "takes no --accuracy, --bundles"),
+    ],
+)
+def test_what_no_point_could_take_is_refused_before_the_first(options, says, model, tmp_path, capsys):
+    line = ["profile", model, "--target", "jetson-orin-nano", "--out", str(tmp_path / "s")]
+    assert run([*line, *([] if "--sweep" in options else ["--sweep", "steps=2"]), *options]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_sweep_without_a_point_that_succeeded_is_no_success(model, tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise UnsupportedError("the weights do not fit")
+
+    monkeypatch.setattr(sweeping, "variant", refuse)
+    line = ["profile", model, "--sweep", "steps=2", "--target", "cmos45", "--out", str(tmp_path), "--jobs", "1"]
+    assert run(line) == 1
+    assert "no point of the sweep succeeded" in capsys.readouterr().err
+
+
 def test_points_run_in_processes_and_a_refused_one_keeps_its_reason(model, tmp_path, capsys):
-    line = ["profile", model, "--sweep", "precision=int8,fp16;target=loihi1", "--out", str(tmp_path / "s"), "--json"]
+    line = ["profile", model, "--sweep", "precision=int8,fp16;target=loihi1,cmos45", "--json"]
+    line += ["--out", str(tmp_path / "s")]
     assert run([*line, "--samples", "1", "--links", "1", "--snr", "20", "--jobs", "2"]) == 0
-    (eight, sixteen) = json.loads(capsys.readouterr().out)["points"]
+    (eight, _, sixteen, _) = json.loads(capsys.readouterr().out)["points"]
     assert (eight["status"], sixteen["status"]) == ("done", "refused")
     assert "loihi1 does not run fp16" in sixteen["reason"]
     assert eight["energy_part"] == "event"
@@ -120,6 +175,7 @@ def test_the_front_is_what_nothing_beats():
         return {"nmse_db": nmse, "energy": cost, "energy_part": part, "latency": {"nominal": seconds}}
 
     marked = fronts([point(-10, 1, 5), point(-12, 2, 1), point(-9, 3, 6), point(None, 1, 1), point(-1, 9, 9, "event")])
+    assert not fronts([point(-10, 1, None)])[0]["front_latency"], "a latency that nobody published"
     assert [p["front_energy"] for p in marked] == [True, True, False, False, True]
     assert [p["front_latency"] for p in marked] == [False, True, False, False, False]
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from spikeport_errors import UsageError
+
 from .output import DEFAULTS, Common, Whole, progress, say, show, show_json
+
+Hyphened = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 
 
 def profile(
@@ -22,17 +28,17 @@ def profile(
     measured: Annotated[tuple[Path, ...], Parameter(negative="")] = (),
     samples: Whole = 16,
     seed: Whole = 0,
-    rates_snr: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    rates_snr: Hyphened = None,
     detail: Annotated[bool, Parameter(negative="")] = False,
     accuracy: Annotated[bool, Parameter(negative="")] = False,
-    snr: Annotated[str, Parameter(allow_leading_hyphen=True)] = "-10:30:10",
-    links: Whole = 50,
+    snr: Hyphened = None,
+    links: Whole | None = None,
     bundles: Path | None = None,
-    max_latency: str | None = None,
-    max_energy: str | None = None,
-    max_nmse: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    gate: str = "nominal",
-    keys: Literal["spikeport", "spikingjelly", "neurobench"] = "spikeport",
+    max_latency: Hyphened = None,
+    max_energy: Hyphened = None,
+    max_nmse: Hyphened = None,
+    gate: str | None = None,
+    keys: Literal["spikeport", "spikingjelly", "neurobench"] | None = None,
     sweep: str | None = None,
     jobs: Whole | None = None,
     common: Common = DEFAULTS,
@@ -68,9 +74,9 @@ def profile(
     accuracy
         Export for every target, run the artefacts, and say their NMSE over SNR.
     snr
-        low:high:step in dB of --accuracy and --sweep.
+        low:high:step in dB of --accuracy and --sweep; default: -10:30:10.
     links
-        Test links per point of --accuracy and --sweep.
+        Test links per point of --accuracy and --sweep; default: 50.
     bundles
         Folder where the bundles of --accuracy stay; default: none stays.
     max_latency
@@ -80,7 +86,7 @@ def profile(
     max_nmse
         Budget for the artefact's mean NMSE, as -10dB; needs --accuracy.
     gate
-        Which value of an interval is held against a budget: p10, nominal or p90.
+        Which value of an interval is held against a budget: p10, nominal (the default) or p90.
     keys
         Print the counts by the names of another tool: spikingjelly (op counters) or neurobench (metrics).
     sweep
@@ -92,7 +98,18 @@ def profile(
     from spikeport import api
     from spikeport_profiles.budget import parse_budget
 
-    budget = parse_budget(max_latency, max_energy, max_nmse, gate)
+    budget = parse_budget(max_latency, max_energy, max_nmse, "nominal" if gate is None else gate)
+    if sweep is not None:
+        others = {
+            "--max-latency": max_latency, "--max-energy": max_energy, "--max-nmse": max_nmse, "--gate": gate,
+            "--keys": keys, "--scenario": scenario, "--calibrate": calibrate, "--measured": measured or None,
+            "--rates-snr": rates_snr, "--detail": detail or None, "--accuracy": accuracy or None, "--bundles": bundles,
+        }  # fmt: skip
+        _refuse(others, "a --sweep takes no {}: leave it out, or profile its targets without --sweep")
+    else:
+        _refuse({"--jobs": jobs}, "{} does nothing without --sweep: add that, or leave it out")
+        if not budget:
+            _refuse({"--gate": gate}, "{} does nothing without a budget: add --max-latency, --max-energy or --max-nmse")
     with progress(common) as advance:
         if sweep is not None:
             space = api.sweep(
@@ -135,11 +152,24 @@ def profile(
     if sweep is not None:
         show(space, common)
         say(f"\nwrote {out}/sweep.json and sweep.csv", common)
-        return 0
-    if keys == "spikeport":
+        if space.done:
+            return 0
+        print(f"no point of the sweep succeeded; the reasons stand in {out}/sweep.csv", file=sys.stderr)
+        return 1
+    if keys in (None, "spikeport"):
         show(result, common)
     else:
         show_json(result.to_dict(keys=keys), common)
     if out is not None:
         say(f"\nwrote {out / 'profile.json'} and profile.csv; next: spikeport report {out}", common)
-    return 0 if result.budget is None or result.budget.ok else 1
+    if result.budget is None or result.budget.ok:
+        return 0
+    if common.json or common.quiet or keys not in (None, "spikeport"):  # what was printed does not say so
+        print("\n".join(row.text for row in result.budget.rows if not row.ok), file=sys.stderr)
+    return 1
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UsageError(why.format(", ".join(given)))
