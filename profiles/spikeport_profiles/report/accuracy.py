@@ -10,9 +10,9 @@ from .numbers import decibel_text
 _REGIMES = {"R1": "R1, contiguous slots", "R2": "R2, slots 5 ms apart", "recorded": "as recorded"}
 _LABELS = {
     "last-value": "last value", "slot-mean": "slot mean", "wiener": "robust Wiener", "wiener-mixture": "Wiener mixture",
-    "lmmse": "separable LMMSE", "genie": "genie LMMSE (limit)", "ar": "autoregression", "pad": "vector Prony (PAD)", "kalman": "Kalman filter",
-    "wiener-2x1d": "2x1-D Wiener", "wiener-threshold": "delay threshold + Wiener", "lstm": "LSTM", "gru": "GRU",
-    "ls": "least squares", "ls-linear": "least squares + interpolation",
+    "lmmse": "separable LMMSE", "genie": "genie LMMSE (limit)", "ar": "autoregression", "pad": "vector Prony (PAD)",
+    "kalman": "Kalman filter", "wiener-2x1d": "2x1-D Wiener", "wiener-threshold": "delay threshold + Wiener",
+    "lstm": "LSTM", "gru": "GRU", "ls": "least squares", "ls-linear": "least squares + interpolation",
 }  # fmt: skip
 _ASIDES = {
     "wiener": ", a fixed filter that is told the SNR,",
