@@ -25,7 +25,6 @@ from .fold import fold_batchnorm
 from .jetson import MODEL, write_dense_bundle
 from .ladder import Ladder, climb
 from .manifest import SCHEMA, FileFault, blaming_manifest, read_manifest, require_listed, verify_hashes
-from .memory import release
 from .onnx_parity import onnx_parity
 from .parity import ParityReport
 from .plan import check_patches, model_name, plan
@@ -126,7 +125,6 @@ def export(
             fragment = write_dense_bundle(
                 model, patches, card, chosen, writer, target, trained, original, pad_heads=pad_heads
             )
-            release()
         elif card.route == "loihi":
             from .loihi_bundle import write_loihi_bundle
 

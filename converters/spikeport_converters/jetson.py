@@ -21,7 +21,6 @@ from spikeport_toolkit.models.neuron import SteppedNeuron
 from .bundle import BundleWriter
 from .fold import StaircaseNeuron, fold_batchnorm
 from .ladder import BATCHES
-from .memory import release
 from .onnx_graph import INPUT, save_onnx, weight_file
 from .onnx_legal import onnx_legal
 from .plan import model_name
@@ -66,7 +65,6 @@ def write_dense_bundle(
     own = getattr(model, "example_input", None) is not None
     samples = len(patches) if own else golden_samples(neurons_per_sample(reference, patches), len(patches))
     golden = run_reference(reference, patches[:samples], None if target is None else target[:samples])
-    release()
     path = writer.path(MODEL)
     static, graph = dense_graph(reference, patches, chosen, pad_heads=pad_heads, weights=weight_file(path))
     stairs = {path: m.stairs for path, m in static.named_modules() if isinstance(m, StaircaseNeuron)}

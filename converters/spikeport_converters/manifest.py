@@ -15,7 +15,6 @@ from spikeport_errors import InputError
 SCHEMA = "spikeport.bundle/1"
 MANIFEST = "manifest.json"
 DIGEST = "digest"
-_REQUIRED = {"model", "target", "route", "precision"}
 _BLOCK = 1 << 20
 
 

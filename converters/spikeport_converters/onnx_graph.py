@@ -21,7 +21,6 @@ EXTERNAL_ABOVE = 100_000_000
 """Weights go to a file beside the graph above this many bytes: written one by one, they need no second copy."""
 INLINE = 1 << 16
 """Constants up to this many bytes stay in the graph all the same."""
-MAX_BATCH = 1024
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 

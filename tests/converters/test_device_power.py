@@ -33,25 +33,9 @@ def test_the_rails_of_tegrastats_and_their_total(line, rails, total):
     assert sum(rails[name] for name in power.total_rails(rails)) == pytest.approx(total)
 
 
-@pytest.mark.parametrize(
-    ("line", "load_and_clock"),
-    [
-        (fake.JETPACK_6, (10, 1300)),
-        (fake.JETPACK_6_AGX, (0, 0)),
-        (fake.JETPACK_7_ORIN, (12, 1300)),
-        (fake.JETPACK_7_THOR, (None, 1575)),
-        ("GR3D_FREQ 88% APE 200", (88, None)),
-        ("no such field", (None, None)),
-    ],
-)
-def test_load_and_clock_of_the_gpu_in_every_grammar(line, load_and_clock):
-    assert power.tegrastats_gpu(line) == load_and_clock
-
-
 @pytest.mark.parametrize("line", ["", "mW", "VDD_IN mW/1mW", "VDD_IN x1mW", "GR3D_FREQ", "\0" * 50, "[" * 500])
 def test_a_broken_line_gives_no_rail_and_no_error(line):
     assert power.tegrastats_rails(line) == {}
-    assert power.tegrastats_gpu(line) == (None, None)
 
 
 def test_the_ina3221_is_volts_times_amperes_without_unconnected_channels_and_the_shunt_sum(tmp_path):

@@ -9,23 +9,24 @@ import torch
 from onnx import TensorProto, helper
 from small_models import random_patches, small_model
 
-from spikeport_converters.attention import make_attention_explicit
 from spikeport_converters.fold import fold_batchnorm, fold_time
 from spikeport_converters.onnx_graph import onnx_from_model, save_onnx, subgraph
 from spikeport_converters.onnx_legal import onnx_faults, onnx_legal, operator_table
 from spikeport_converters.operator_table import VERSIONS
+from spikeport_converters.static_model import static_model
 from spikeport_errors import UnsupportedError
 from spikeport_targets.runtimes.onnxruntime import OnnxRuntime
 
 
 @pytest.fixture(scope="module")
 def static():
-    return make_attention_explicit(fold_time(fold_batchnorm(small_model())))
+    return fold_time(fold_batchnorm(small_model()))
 
 
 @pytest.fixture(scope="module")
 def graph(static):
-    return onnx_from_model(static, torch.from_numpy(random_patches(static, 2)))
+    patches = torch.from_numpy(random_patches(static, 2))
+    return onnx_from_model(static_model(fold_batchnorm(small_model()), patches).program, patches)
 
 
 @pytest.fixture(scope="module")

@@ -27,20 +27,12 @@ TOTALS = (
 )
 """Rails that together are the total, first match: Orin Nano and NX, Thor with its carrier, AGX Orin, Thor's module."""
 MEASURED_RAIL = re.compile(r"\b([A-Za-z][A-Za-z0-9_]*)\s+(-?\d+)mW(?:/-?\d+mW){0,2}")
-GPU_LOAD = re.compile(r"GR3D_FREQ\s+(?:(\d+)%)?@?\[?(\d+)?", re.IGNORECASE)
 
 
 def tegrastats_rails(line: str) -> dict[str, float]:
     """Watts by rail of one line of tegrastats, `RAIL nowmW[/averagemW[/mostmW]]`, without what is not connected."""
     found = MEASURED_RAIL.findall(line)
     return {name.upper(): int(value) / 1000 for name, value in found if name.upper() != "NC"}
-
-
-def tegrastats_gpu(line: str) -> tuple[int | None, int | None]:
-    """Load in percent and clock in MHz of the GPU in one line of tegrastats; None for what it does not say."""
-    found = GPU_LOAD.search(line)
-    load, clock = found.groups() if found else (None, None)
-    return (None if load is None else int(load), None if clock is None else int(clock))
 
 
 def total_rails(names: Any) -> tuple[str, ...]:

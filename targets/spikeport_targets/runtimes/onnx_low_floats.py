@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 LOW = (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT4E2M1)
-_MOST = 448.0
 
 
 def decode(model: onnx.ModelProto) -> bytes | None:

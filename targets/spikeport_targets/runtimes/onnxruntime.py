@@ -48,7 +48,6 @@ class OnnxRuntime:
         model: Any = _with_taps(path, taps) if taps or weights is not None else str(path)
         folder = str((path.parent if weights is None else weights).absolute())
         if isinstance(model, bytes):
-            options.enable_cpu_mem_arena = False
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         try:
             return Session(path, onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))

@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from types import NoneType
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from spikeport_errors import InputError
-
-SpikingKind = Literal["lif", "lif_soft", "ilif", "lif_paper"]
-TwinKind = Literal["relu", "gelu", "qrelu"]
-Norm = Literal["bn", "ln", "none"]
-ReadOut = Literal["next", "query"]
-TimeAxis = Literal["direct", "carry", "slots"]
 
 SPIKING_KINDS: tuple[str, ...] = ("lif", "lif_soft", "ilif", "lif_paper")
 TWIN_KINDS: tuple[str, ...] = ("relu", "gelu", "qrelu")

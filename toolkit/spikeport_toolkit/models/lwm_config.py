@@ -22,7 +22,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "layer_norm": ("unbiased", "plain"),
     "ffn_norm": ("none", "bn", "ln"),
     "head": ("mlp", "linear"),
-    "loss": ("sum", "variance", "nmse"),
 }
 
 
@@ -72,8 +71,6 @@ class LWMConfig(Config):
     """Reconstruction: Linear, ReLU, norm, Linear, or one `linear` map."""
     ffn_norm: str = "none"
     """Before the neuron of a feed-forward part, for the spiking one."""
-    loss: str = "variance"
-    """Of pre-training: squared errors, `sum`med; their mean over the targets' `variance`; or each sample's `nmse`."""
     dropout: float = 0.1
 
     family: ClassVar[str] = "lwm"

@@ -55,17 +55,3 @@ def mask(tokens: Tensor, config: LWMConfig, rng: np.random.Generator) -> Masked:
     fill = torch.where(chosen < RANDOM, torch.from_numpy(noise).to(tokens), torch.full_like(targets, config.mask_value))
     seen = tokens.scatter(1, index, torch.where(chosen < MASKED, fill, targets))
     return Masked(seen, torch.from_numpy(positions), targets)
-
-
-def reconstruction_loss(prediction: Tensor, targets: Tensor, kind: str) -> Tensor:
-    """Loss on masked patches `[batch, masked, value]`.
-
-    `sum`: sum of squared errors a sample, mean over samples (the paper). `variance`: mean squared error over the
-    variance of all targets (v1.0). `nmse`: sum |e|^2 / sum |target|^2 of each sample, summed over samples (v1.1).
-    """
-    squared = (prediction - targets).square()
-    if kind == "sum":
-        return squared.sum((1, 2)).mean()
-    if kind == "variance":
-        return squared.mean() / targets.var()
-    return (squared.sum((1, 2)) / targets.square().sum((1, 2))).sum()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ..data.impairments import awgn
 from ..data.patches import Channel
-
-View = Callable[[Channel, np.random.Generator], Channel]
 
 
 def noisy(channel: Channel, snr_db: tuple[float, float], rng: np.random.Generator) -> Channel:
