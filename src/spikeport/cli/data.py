@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from .output import DEFAULTS, Common, progress, say, show
+from .output import DEFAULTS, Common, Whole, progress, say, show
 
 app = App(name="data", help="Make or inspect stores of channel data.", help_format="plaintext")
 
@@ -19,9 +19,9 @@ def make(
     *,
     out: Path,
     city: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    users: int | None = None,
+    users: Whole | None = None,
     source: Path | None = None,
-    workers: int | None = None,
+    workers: Whole | None = None,
     common: Common = DEFAULTS,
 ) -> None:
     """Make a store: ray-traced cities (extra [rt], LLVM 17 or newer), DeepMIMO, 3GPP statistics, captures.

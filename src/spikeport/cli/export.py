@@ -19,7 +19,7 @@ def export(
     calibration: str = "minmax",
     sensitivity: str | None = None,
     max_nmse_loss: str | None = None,
-    qat: int | None = None,
+    qat: Whole | None = None,
     pad_heads: Whole = 1,
     common: Common = DEFAULTS,
 ) -> int:
