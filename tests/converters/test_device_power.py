@@ -1,4 +1,4 @@
-"""What the runner reads of a Jetson: rails in sysfs, tegrastats, mode and clocks, by the documented grammar."""
+"""What the runner reads of a Jetson: recorded tegrastats lines, and rails, mode and clocks in sysfs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ power = importlib.import_module("runner.power")
 @pytest.mark.parametrize(
     ("line", "rails", "total"),
     [
-        (fake.JETPACK_6, {"VDD_IN": 4.952, "VDD_CPU_GPU_CV": 1.013, "VDD_SOC": 1.544}, 4.952),
+        (fake.ORIN_NANO_JETPACK_6, {"VDD_IN": 6.626, "VDD_CPU_GPU_CV": 1.228, "VDD_SOC": 2.38}, 6.626),
+        (fake.AGX_ORIN_JETPACK_6, {"VDD_GPU_SOC": 1.995, "VDD_CPU_CV": 0.0, "VIN_SYS_5V0": 2.524}, 4.519),
+        (fake.ORIN_NANO_JETPACK_7, {"VDD_IN": 4.548, "VDD_CPU_GPU_CV": 0.483, "VDD_SOC": 1.489}, 4.548),
+        (fake.AGX_ORIN_JETPACK_7, {"VDD_GPU_SOC": 3.034, "VDD_CPU_CV": 1.137, "VIN_SYS_5V0": 4.939}, 9.11),
         (
-            fake.JETPACK_6_AGX,
-            {"VDD_GPU_SOC": 2.34, "VDD_CPU_CV": 0.39, "VIN_SYS_5V0": 4.025, "VDDQ_VDD2_1V8AO": 0.301},
-            6.755,
+            fake.THOR_JETPACK_7_1,
+            {"VDD_GPU": 1.962, "VDD_CPU_SOC_MSS": 5.887, "VIN_SYS_5V0": 5.635, "VIN": 19.78},
+            19.78,
         ),
-        (fake.JETPACK_7_ORIN, {"VDD_GPU_SOC": 5.0, "VDD_CPU_CV": 0.9, "VIN_SYS_5V0": 4.0}, 9.9),
-        (fake.JETPACK_7_THOR, {"VDD_GPU": -0.392, "VDD_CPU_SOC_MSS": 3.924, "VIN_SYS_5V0": 6.5, "VIN": 23.0}, 23.0),
+        (
+            fake.THOR_JETPACK_7_2,
+            {"VDD_GPU": 37.528, "VDD_CPU_SOC_MSS": 18.961, "VIN_SYS_5V0": 18.331, "VIN": 87.426},
+            87.426,
+        ),
+        (fake.THOR_IDLE, {"VDD_GPU": -0.392, "VDD_CPU_SOC_MSS": 3.924, "VIN_SYS_5V0": 5.064, "VIN": 15.004}, 15.004),
+        (fake.UNCONNECTED, {"VDD_GPU_SOC": 2.34, "VDD_CPU_CV": 0.39, "VIN_SYS_5V0": 4.025}, 6.755),
     ],
 )  # fmt: skip
 def test_the_rails_of_tegrastats_and_their_total(line, rails, total):
@@ -74,12 +82,12 @@ def test_a_rail_that_cannot_be_read_now_is_left_out(tmp_path):
 
 
 def test_without_sensors_tegrastats_is_followed_and_ended(tmp_path):
-    fake.program(tmp_path, "tegrastats", f"echo '{fake.JETPACK_6}'\nexec sleep 60")
+    fake.program(tmp_path, "tegrastats", f"echo '{fake.ORIN_NANO_JETPACK_6}'\nexec sleep 60")
     source = power.reader(tmp_path)
     assert source.name == "tegrastats"
     source.start()
     process = source.process
-    assert source.read()["VDD_IN"] == 4.952
+    assert source.read()["VDD_IN"] == 6.626
     source.stop()
     assert process.poll() is not None
 

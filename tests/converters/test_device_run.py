@@ -148,10 +148,10 @@ def test_clocks_that_wander_and_missing_sensors_are_warned_of(device, tmp_path):
 
 def test_power_comes_from_tegrastats_where_sysfs_has_no_sensors(device, tmp_path):
     shutil.rmtree(tmp_path / "root/sys/bus")
-    fake.program(tmp_path / "root", "tegrastats", f"echo '{fake.JETPACK_6}'\nexec sleep 60")
+    fake.program(tmp_path / "root", "tegrastats", f"echo '{fake.ORIN_NANO_JETPACK_6}'\nexec sleep 60")
     device("10.3.0", "--measure", "--no-spikes", *FAST)
     one = record(tmp_path)["power"][0]
-    assert (one["source"], one["load_w"]["VDD_IN"]) == ("tegrastats", pytest.approx(4.952))
+    assert (one["source"], one["load_w"]["VDD_IN"]) == ("tegrastats", pytest.approx(6.626))
 
 
 def test_two_bundles_take_turns_and_int8_is_kept_only_where_it_pays(device, tmp_path, capsys):
