@@ -53,6 +53,12 @@ BEAM = """
 Label: the strongest beam of a codebook over 180 degrees, wide-band power. Weighted F1 in % by number of labels: the
 paper's Fig. 4, on one city. Ridge: mean of 5 draws. Res-1D-CNN: 200 steps of 64, one draw, so its rows are rough.
 """
+SIBLINGS = """
+## Ours: LWM with spiking feed-forward parts
+
+`lwm-1.0-spiking` (LIF, T = 4) and its ReLU twin, trained here by their recipes, cut to {steps} of 4,000 steps of 64
+samples, on the embedded cities: thousandths of the published model's training, one seed. Measured as above.
+"""
 NOISE = """
 ## Noise
 
@@ -133,7 +139,21 @@ def beam(found: dict[str, Any]) -> str:
         )
         text += f"code's coherent mean picks the same beam in {100 * row['coherent_agrees']:.1f} %.\n"
         text += "\nRidge:\n" + curves(row["ridge"], "f1") + "\nRes-1D-CNN:\n" + curves(row["res1dcnn"], "f1")
-    return text
+    return text + "\n![Few-shot curves](lwm-few-shot.png)\n"
+
+
+def siblings(found: dict[str, Any]) -> str:
+    rows, probes = [], []
+    for name, row in found.items():
+        means = [f"{np.mean(row['nmse'][place]['pooled_db']):.2f}" for place in STATIONS]
+        rate = "-" if row["spike_rate"] is None else f"{row['spike_rate']:.3f}"
+        rows.append([name, *means, f"{row['loss_db']:.2f}", rate])
+        probes += [c | {"method": f"{name} {c['method']}"} for c in row["ridge"] if c["method"] != "raw"]
+    head = ["masked NMSE, dB", *(f"{name} BS{station}" for name, station in STATIONS.items())]
+    text = SIBLINGS.format(steps=next(iter(found.values()))["steps"])
+    text += table([*head, "last training loss, dB", "spike rate"], rows)
+    raw = [curve for curve in next(iter(found.values()))["ridge"] if curve["method"] == "raw"]
+    return text + "\nLine of sight, Denver, ridge probe, accuracy in %:\n" + curves(probes + raw, "accuracy")
 
 
 def noise(found: dict[str, Any]) -> str:
@@ -173,6 +193,7 @@ SECTIONS = {
     "los": los,
     "tuned": tuned,
     "beam": beam,
+    "siblings": siblings,
     "noise": noise,
     "beamforming": beamforming,
     "pictures": pictures,

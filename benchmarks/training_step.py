@@ -19,6 +19,10 @@ from spikeport_toolkit.models.neuron import SpikingNeuron
 
 GRIDS = {"nano": (32, 64), "3.5m": (8, 204), "20m": (2, 204)}
 """Batch and tokens of a step."""
+HEAD = (
+    "| size, batch x tokens | ReLU step, s | I-LIF | LIF, soft reset, T = 4 | LIF, T = 4 | LIF, T-step loop |",
+    "|---|---|---|---|---|---|",
+)
 
 
 class Unrolled(nn.Module):
@@ -55,16 +59,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| size, batch x tokens | ReLU step, s | I-LIF | LIF, soft reset, T = 4 | LIF, T = 4 | LIF, T-step loop |")
-    print("|---|---|---|---|---|---|")
+    print("\n".join(HEAD))
     for size in options.sizes:
-        name = f"spikewfm-{size}"
-        chains = [blocks(f"{name}-relu"), blocks(f"{name}-ilif"), blocks(f"{name}-lif_soft"), blocks(name)]
-        chains.append(blocks(name, unrolled=True))
-        seconds = [[step(chain, *GRIDS[size]) for chain in chains] for _ in range(options.rounds)]
-        best = [min(column) for column in zip(*seconds, strict=True)]
-        ratios = " | ".join(f"{value / best[0]:.2f}" for value in best[1:])
-        print(f"| {size}, {GRIDS[size][0]} x {GRIDS[size][1]} | {best[0]:.3f} | {ratios} |", flush=True)
+        print(row(size, ratios(size, options.rounds)), flush=True)
+
+
+def ratios(size: str, rounds: int) -> list[float]:
+    """Seconds of the ReLU twin's fastest step, then the fastest steps of the others over it."""
+    name = f"spikewfm-{size}"
+    chains = [blocks(f"{name}-relu"), blocks(f"{name}-ilif"), blocks(f"{name}-lif_soft"), blocks(name)]
+    chains.append(blocks(name, unrolled=True))
+    seconds = [[step(chain, *GRIDS[size]) for chain in chains] for _ in range(rounds)]
+    best = [min(column) for column in zip(*seconds, strict=True)]
+    return [best[0], *(value / best[0] for value in best[1:])]
+
+
+def row(size: str, found: list[float]) -> str:
+    """A line under HEAD."""
+    return (
+        f"| {size}, {GRIDS[size][0]} x {GRIDS[size][1]} | {found[0]:.3f} | "
+        + " | ".join(f"{value:.2f}" for value in found[1:])
+        + " |"
+    )
 
 
 if __name__ == "__main__":
