@@ -6,12 +6,12 @@ PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint c
 RUN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev lint type format bench wheel clean
+.PHONY: help demo test dev lint type format wheel clean
 
 help:
 	@echo "make demo    set up, then run the whole flow on the shipped model and cities (about three minutes)"
 	@echo "make test    set up, then run the test suite"
-	@echo "make dev | lint | type | format | bench | wheel | clean"
+	@echo "make dev | lint | type | format | wheel | clean"
 
 # norse, sinabs and neurobench ask for packages that are not needed here, so they go in without them.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -45,9 +45,6 @@ type: dev
 format: dev
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
-
-bench: dev
-	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN)/python $$script || exit 1; done
 
 wheel: dev
 	$(RUN)/python -m build --wheel

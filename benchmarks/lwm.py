@@ -4,7 +4,7 @@
 
 DATA is the folder of evaluation data (SPIKEPORT_DATA). Each section named is run and replaces its part of
 docs/lwm.json; lwm_page.py writes the page from that file. All sections but siblings take about 25 minutes of one core;
-siblings trains two models where build/lwm/ does not hold them yet, half an hour each.
+siblings trains two models where build/lwm/ does not hold them yet, ten minutes each.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from spikeport_toolkit.tasks.features import KINDS, features_of, sequences_of
 from spikeport_toolkit.tasks.few_shot import few_shot, weighted_f1
 from spikeport_toolkit.tasks.probe import FineTuned, network_probe, ridge_probe
 from spikeport_toolkit.training.adaptation import Adaptation
+from spikeport_toolkit.training.loop import train
+from spikeport_toolkit.training.recipe import load_recipe
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS, PAGE = DOCS / "lwm.json", DOCS / "lwm.md"
@@ -43,7 +46,7 @@ CITIES = {
 }
 MASK_SEEDS = range(5)
 BEAM_LABELS = (95, 284, 948)
-SIBLINGS, SIBLING_STEPS = ("lwm-1.0-spiking", "lwm-1.0-spiking-relu"), 400
+SIBLINGS, SIBLING_STEPS, SIBLING_BATCH = ("lwm-1.0-spiking", "lwm-1.0-spiking-relu"), 500, 16
 DATA = Path()
 
 
@@ -102,7 +105,9 @@ def siblings() -> dict:
     for name in SIBLINGS:
         folder = Path("build") / "lwm" / name
         if not folder.is_dir():
-            spikeport.train(name, out=folder, max_steps=SIBLING_STEPS, device="cpu")
+            recipe = load_recipe(name)
+            stages = tuple(replace(stage, steps=SIBLING_STEPS, batch=SIBLING_BATCH) for stage in recipe.stages)
+            train(replace(recipe, stages=stages), folder, device="cpu")
         network = spikeport.load_model(str(folder))
         curves = {kind: (kind, sequences_of(network, city("Denver")[1], kind)) for kind in KINDS}
         probes = few_shot(curves, labels, 2, ridge_probe, counts=(50, 200, 900), draws=20, seed=0)

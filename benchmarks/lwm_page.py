@@ -56,8 +56,9 @@ paper's Fig. 4, on one city. Ridge: mean of 5 draws. Res-1D-CNN: 200 steps of 64
 SIBLINGS = """
 ## Ours: LWM with spiking feed-forward parts
 
-`lwm-1.0-spiking` (LIF, T = 4) and its ReLU twin, trained here by their recipes, cut to {steps} of 4,000 steps of 64
-samples, on the embedded cities: thousandths of the published model's training, one seed. Measured as above.
+`lwm-1.0-spiking` (LIF, T = 4) and its ReLU twin, trained here by their recipes cut to {steps} steps of 16
+samples (of 4,000 of 64), on the embedded cities: a small part of the published model's training, one seed. Measured as
+above.
 """
 NOISE = """
 ## Noise
