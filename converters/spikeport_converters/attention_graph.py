@@ -242,7 +242,8 @@ def _follow(chain: list[fx.Node], start: fx.Node, value: Tensor) -> Any:
 
     def show(node: fx.Node) -> Any:
         if node in known:
-            return known[node]
+            value = known[node]  # a view of it may need it in order
+            return value.contiguous() if isinstance(value, Tensor) else value
         size = node.meta["val"]
         return int(size.node.hint) if hasattr(size, "node") else size
 

@@ -35,7 +35,8 @@ class Bundle:
         size = sum(entry["bytes"] for entry in files.values()) / 1e6
         what = f"{self.manifest['model']['name']} for {self.manifest['target']['id']}, {self.manifest['precision']}"
         lines = [f"{self.folder}: {what}, {len(files)} files, {size:.1f} MB", self.parity.summary()]
-        lines += [Rung(**rung).summary() for rung in self.manifest.get("ladder", ()) if rung["name"] != PARITY]
+        rungs = [Rung(**rung) for rung in self.manifest.get("ladder", ())]
+        lines += [rung.summary() for rung in rungs if rung.name != PARITY or not rung.ok]
         if table := self.manifest.get("sensitivity"):
             from .sensitivity import Sensitivity
 

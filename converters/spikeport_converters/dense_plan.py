@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spikingjelly.activation_based.base import MemoryModule
+from spikingjelly.activation_based import layer
 from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from spikeport_toolkit.models.wiener_mixture import WienerMixture
 
 from .fold import fold_batchnorm
 from .fold_graph import Folding, fold_graph
-from .marked_program import mark_neurons
+from .marked_program import MarkedProgram, keeps_state, mark_neurons
 from .plan import KEPT, REFUSED, REWRITTEN, PlanItem
 from .static_model import UNFOLDABLE, example_of, few_of
 
@@ -30,7 +30,7 @@ _KEPT = {
     WienerMixture: ("MatMul, Softmax, MatMul", "float32 in every precision"),
 }
 _WHOLE = (*_KEPT, SpikingNeuron, SteppedNeuron, BaseNode)
-_SILENT = (nn.Identity, nn.Dropout, nn.ModuleList, nn.ModuleDict, nn.Sequential)
+_SILENT = (nn.Identity, nn.Dropout, layer.Dropout, layer.Dropout2d, nn.ModuleList, nn.ModuleDict, nn.Sequential)
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
@@ -51,7 +51,7 @@ def dense_plan(model: nn.Module, sample: Tensor | None = None) -> tuple[PlanItem
     except UnsupportedError as error:
         what, _, remedy = str(error).rpartition(": ")
         return (PlanItem("forward", type(model).__name__, REFUSED, "", what, remedy),)
-    layers = list(_layers(model, merged, foldings))
+    layers = list(_layers(model, merged, foldings, _ran(marked)))
     batch = 0 if 0 in marked.free else 1
     if batch not in marked.free:
         reason = f"forward fixes the batch: the graph takes {example.shape[batch]} samples"
@@ -68,20 +68,34 @@ def _refused(model: nn.Module) -> Iterator[PlanItem]:
         if isinstance(module, _RECURRENT):
             reason, remedy = "no rule for this layer", "build it from Linear, Conv, LayerNorm, attention and neurons"
             yield PlanItem(path, what, REFUSED, "", reason, remedy)
-        elif isinstance(module, MemoryModule) and not isinstance(module, BaseNode):
+        elif keeps_state(module) and not isinstance(module, BaseNode):
             reason = "it keeps state over time and is not a neuron that can be unrolled"
             yield PlanItem(path, what, REFUSED, "", reason, "use SpikingJelly's neurons, or spikeport's SpikingNeuron")
 
 
-def _layers(model: nn.Module, merged: set[str], foldings: dict[str, Folding]) -> Iterator[PlanItem]:
+def _ran(marked: MarkedProgram) -> set[str]:
+    """Paths of all modules that made an operator of the graph or own a weight of one, and of those around them."""
+    ran: set[str] = set()
+    for node in marked.program.graph.nodes:
+        paths = [str(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        for path in (*paths, str(node.target)) if node.op == "get_attr" else paths:
+            parts = path.split(".")
+            ran.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return ran
+
+
+def _layers(model: nn.Module, merged: set[str], foldings: dict[str, Folding], ran: set[str]) -> Iterator[PlanItem]:
     inside: tuple[str, ...] = ()
     for path, module in model.named_modules():
         what = type(module).__name__
         if inside and path.startswith(inside):
             continue
-        if isinstance(module, _WHOLE):
+        idle = bool(path) and path not in ran | merged and not isinstance(module, _SILENT)
+        if idle or isinstance(module, _WHOLE):
             inside = (*inside, f"{path}.")
-        if isinstance(module, SpikingNeuron | SteppedNeuron | BaseNode):
+        if idle:
+            yield PlanItem(path, what, REWRITTEN, "left out", "forward does not run it")
+        elif isinstance(module, SpikingNeuron | SteppedNeuron | BaseNode):
             own = path if isinstance(module, BaseNode) else f"{path}.node"
             runs = [f for p, f in foldings.items() if p == own or p.rpartition("_")[0] == own]
             yield from (_neuron(path, module, folding) for folding in runs)

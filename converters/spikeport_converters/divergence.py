@@ -32,6 +32,7 @@ from .operators import module_path
 from .parity import nmse_db
 from .precision import Gates
 from .reference import spiking_neurons
+from .stair_bytes import shift_of
 from .stair_form import COUNT
 from .static_model import static_model
 
@@ -62,9 +63,9 @@ class LayerError:
 
     def summary(self) -> str:
         """One line."""
-        own = "not cut" if self.own is None else f"{self.own:.3g}"
         unit = "" if self.unit == "1" else f" {self.unit}"
-        return f"{self.path} ({self.what}): own {own}{unit}, accumulated {self.accumulated:.3g}{unit}"
+        own = "not known" if self.own is None else f"{self.own:.3g}{unit}"
+        return f"{self.path} ({self.what}): own {own}, accumulated {self.accumulated:.3g}{unit}"
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,11 @@ def divergence(reference: nn.Module, model: onnx.ModelProto, inputs: NDArray[np.
             slots = neuron.config.steps * neuron.config.levels
             ends[path] = f"{path}/{COUNT}"
             wanted[path] = (wanted[path][0], wanted[path][1] * np.float32(slots), slots)
+    producer = {name: node for node in model.graph.node for name in node.output}
+    for path in wanted.keys() & ends.keys():
+        if shift := shift_of(producer.get(ends[path])):
+            what, value, slots = wanted[path]
+            wanted[path] = (what, value + np.float32(shift), slots)
     paths = [path for path in ends if path in wanted]
     if not paths:
         raise InputError("no node of the graph is named by a module path of the model: export it with spikeport")
@@ -158,7 +164,7 @@ def _own(model: onnx.ModelProto, path: Path, name: str, fed: Arrays) -> NDArray[
         return None
     try:
         onnx.save(subgraph(model, needed, [name]), path)
-        kinds = {TensorProto.FLOAT16: np.float16, TensorProto.INT8: np.int8}
+        kinds = {TensorProto.FLOAT16: np.float16, TensorProto.INT8: np.int8, TensorProto.UINT8: np.uint8}
         given = {n: fed[n].astype(kinds.get(types[n], np.float32)) for n in needed}
         return OnnxRuntime().run(path, given)[name]
     except InputError:
@@ -188,7 +194,7 @@ def _layer_ends(graph: onnx.GraphProto) -> dict[str, str]:
         path = node.name.rpartition("/")[0]
         if path and node.op_type not in QDQ:
             ends.pop(path, None)
-            ends[path] = node.output[0]
+            ends[path] = node.output[-1 if node.op_type == "Scan" else 0]  # a Scan gives its last states first
     return ends
 
 

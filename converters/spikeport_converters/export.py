@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -25,10 +26,12 @@ from .fold import fold_batchnorm
 from .jetson import MODEL, write_dense_bundle
 from .ladder import Ladder, climb
 from .manifest import SCHEMA, FileFault, blaming_manifest, read_manifest, require_listed, verify_hashes
+from .memory import large_blocks_apart
 from .onnx_parity import onnx_parity
 from .parity import ParityReport
 from .plan import check_patches, model_name, plan
 from .precision import Assignment, assignment, check_precision
+from .tokens import Tokens, check_tokens
 from .traffic import Traffic, traffic
 
 if TYPE_CHECKING:
@@ -84,6 +87,7 @@ class CheckReport:
         }
 
 
+@large_blocks_apart()
 def export(
     model: nn.Module,
     card: Card,
@@ -101,6 +105,7 @@ def export(
     compilers: bool = False,
     notes: Mapping[str, Any] | None = None,
     pad_heads: int = 1,
+    tokens: Sequence[int] | None = None,
 ) -> Bundle:
     """Convert `model` for the target of `card`, run the result beside the reference, and write the bundle.
 
@@ -109,7 +114,8 @@ def export(
     `allow_approximate` writes also what the target reproduces only in part, with parity reported and not gated. The
     bundle is written also when parity fails, or a rung of the verify ladder: look at `.ok`. `original` is what `model`
     was before it was fine-tuned for `precision`; `compilers` climbs the ladder to TensorRT-RTX; `notes` are further
-    entries of the manifest; `pad_heads` pads attention heads to a multiple of it, in a graph.
+    entries of the manifest; `pad_heads` pads attention heads to a multiple of it, and `tokens` (fewest, best, most)
+    lets the number of tokens of a [batch, token, feature] input vary, both in a graph.
     Raises UnsupportedError for a plan with a refused part, InputError for inputs or an `out_dir` that cannot be
     used, UsageError for an unknown precision; nothing is written then.
     """
@@ -117,13 +123,15 @@ def export(
     _check_target(target, patches)
     chosen = _checked(card, precision)
     _check_padding(card, pad_heads)
+    span = _checked_tokens(card, tokens)
     if chosen.kind and len(patches) < 2:
         raise InputError(f"{chosen.name} calibrates on at least 2 samples, got 1: take more --samples")
     made = plan(model, patches if card.route == "onnx" else None, card).require(allow_approximate=allow_approximate)
+    gc.collect()  # traced graphs are cycles, and hold copies of weights
     with BundleWriter(out_dir) as writer:
         if card.route == "onnx":
             fragment = write_dense_bundle(
-                model, patches, card, chosen, writer, target, trained, original, pad_heads=pad_heads
+                model, patches, card, chosen, writer, target, trained, original, pad_heads=pad_heads, tokens=span
             )
         elif card.route == "loihi":
             from .loihi_bundle import write_loihi_bundle
@@ -149,6 +157,7 @@ def export(
             **fragment,
             **(notes or {}),
         }
+        gc.collect()
         parity = _parity(writer.root, manifest)
         manifest["parity"] = parity.to_dict()
         if card.route == "onnx":
@@ -178,6 +187,7 @@ def precision_of(card: Card, name: str | None, calibration: str = "minmax", *, i
     return assignment(chosen.name, calibration) if card.route == "onnx" else chosen
 
 
+@large_blocks_apart()
 def check(folder: Path | str, *, bisect: bool = False) -> CheckReport:
     """Verify every hash of a bundle, then run its parity again. Raises InputError where there is no bundle.
 
@@ -235,6 +245,12 @@ def _check_padding(card: Card, pad_heads: int) -> None:
         raise UsageError(f"--pad-heads is {pad_heads}; 1 to {MOST_PADDING} are possible")
     if pad_heads > 1 and card.route != "onnx":
         raise UsageError(f"--pad-heads is for one dense graph; {card.id} is of the route {card.route}: leave it out")
+
+
+def _checked_tokens(card: Card, tokens: Sequence[int] | None) -> Tokens | None:
+    if tokens is not None and card.route != "onnx":
+        raise UsageError(f"--tokens is for one dense graph; {card.id} is of the route {card.route}: leave it out")
+    return None if tokens is None else check_tokens(tokens)
 
 
 def _check_target(target: NDArray[np.float32] | None, patches: NDArray[np.float32]) -> None:

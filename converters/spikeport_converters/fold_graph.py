@@ -1,8 +1,9 @@
-"""Folding time on any traced module: what is constant in T is hoisted, what is linear collapsed, the rest unrolled.
+"""Folding time on any traced module: what is constant in T is hoisted, what is linear collapsed, the rest stepped.
 
 I_t = I                              =>  mean_t S_t = staircase(I) / T        (fold time)
 Y = mean_t L(S_t), L affine          =>  Y = L(mean_t S_t)                    (collapse)
 S_t = neuron(I_t, v_{t-1}), else     =>  T steps in the graph, T <= 16        (unroll)
+                                         one loop over T in the graph, T > 16 (loop)
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from torch import Tensor, fx, nn
 from spikeport_errors import UnsupportedError
 
 from .fold import Staircase, StaircaseNeuron, node_staircase
-from .graph_tools import NEURON, cast_shape, drop_unread, emit, equal, in_order, make_anew, share_equal
+from .graph_tools import NEURON, cast_shape, drop_unread, emit, equal, in_order, make_anew, outside, share_equal
+from .loop_form import LoopedNeuron
 from .marked_program import MarkedProgram
 from .operators import is_op, op_name
 from .time_loops import steps_of
 from .timewise import AFFINE, time_free_arguments
 
 MOST_UNROLLED = 16
-"""Steps that are unrolled at most: the graph grows with them."""
+"""Steps that are unrolled at most: the graph grows with them. More become a loop."""
 _REPEATS = ("expand", "repeat", "stack", "tile")
 
 
 @dataclass(frozen=True)
 class Folding:
-    """What became of the neuron at `path`: `rule` is fold time, unroll, or empty where `reason` says why not."""
+    """What became of the neuron at `path`: `rule` is fold time, unroll, loop, or empty where `reason` says why not."""
 
     path: str
     what: str
@@ -42,7 +44,7 @@ class Folding:
 
 @dataclass(frozen=True)
 class TimeFree:
-    """A module with time folded: `program` holds a StaircaseNeuron or an UnrolledNeuron for every neuron."""
+    """A module with time folded: `program` holds a StaircaseNeuron, UnrolledNeuron or LoopedNeuron for every neuron."""
 
     program: fx.GraphModule
     foldings: tuple[Folding, ...]
@@ -67,11 +69,11 @@ class UnrolledNeuron(nn.Module):
 
 
 def fold_graph(marked: MarkedProgram) -> TimeFree:
-    """Fold every neuron of a marked program that can be folded, and unroll the others.
+    """Fold every neuron of a marked program that can be folded, and let the others step, in a loop where T > 16.
 
     A neuron is folded where its current is proved constant over T and everything that is made of its spikes is proved
     affine in them up to a mean or sum over T. Both proofs go operator by operator; an operator that is not known to
-    treat every step alike ends them. A neuron that cannot be unrolled either has an empty rule and a reason.
+    treat every step alike ends them. A neuron that cannot stand in a loop either has an empty rule and a reason.
     """
     unfoldable: dict[int, str] = {}
     while True:
@@ -112,7 +114,7 @@ class _Fold:
         self.axes = {steps_of(n) for n in self.graph.nodes if is_op(n, NEURON)}
 
     def run(self) -> dict[int, str]:
-        """Rewrite; neurons, with the reason, that have to be unrolled after all (then run again without them)."""
+        """Rewrite; neurons, with the reason, that have to step after all (then run again without them)."""
         share_equal(self.graph)
         for node in list(self.graph.nodes):
             if node.op in ("placeholder", "call_function"):
@@ -201,10 +203,11 @@ class _Fold:
             except UnsupportedError as error:
                 why = str(error).split(":")[0]
         if why:
-            self.found[index] = (node, _unrolled(path, kind, steps, why))
+            self.found[index] = (node, _stepped(path, own, steps, why))
             if drive is not None and drive.constant and not drive.fresh:
                 node.args = (self._stepped(drive, node), index)
-            self.timed[node] = _Timed(steps, False, False, lambda: emit(node, torch.ops.aten.mean.dim, (node, [0])))
+            mean = torch.ops.aten.mean.dim
+            self.timed[node] = _Timed(steps, False, False, lambda: outside(emit(node, mean, (node, [0]))))
             return
         assert drive is not None
         compares = len(stairs.thresholds)
@@ -300,14 +303,15 @@ class _Fold:
         self.timed[node] = _Timed(steps, merged, constant, mean)
 
     def finish(self) -> TimeFree:
-        """Put the neurons that are left as unrolled modules, and check the graph."""
+        """Put the neurons that are left as modules of their steps, and check the graph."""
         foldings = []
         for index in range(len(self.marked.paths)):
             node, folding = self.found[index]
             foldings.append(folding)
             if folding.rule == "fold time":
                 continue
-            made = self._module(folding.path, UnrolledNeuron(self.marked.nodes[index]), node.args[0], node)  # type: ignore[arg-type]
+            steps = LoopedNeuron if folding.rule == "loop" else UnrolledNeuron
+            made = self._module(folding.path, steps(self.marked.nodes[index]), node.args[0], node)  # type: ignore[arg-type]
             node.replace_all_uses_with(made)
             self.graph.erase_node(node)
         in_order(self.graph)
@@ -330,12 +334,16 @@ def max_spikes(node: Any) -> int:
     return int(getattr(getattr(node, "surrogate_function", None), "max_spike_count", 1))
 
 
-def _unrolled(path: str, kind: str, steps: int, why: str) -> Folding:
-    if steps > MOST_UNROLLED:
-        return Folding(
-            path, kind, "", f"{why}, and {steps} steps are more than the {MOST_UNROLLED} that are unrolled", steps
-        )
-    return Folding(path, kind, "unroll", f"{why}: its {steps} steps stay in the graph", steps)
+def _stepped(path: str, node: Any, steps: int, why: str) -> Folding:
+    kind = type(node).__name__
+    if steps <= MOST_UNROLLED:
+        return Folding(path, kind, "unroll", f"{why}: its {steps} steps stay in the graph", steps)
+    try:
+        LoopedNeuron(node)
+    except UnsupportedError as error:
+        reason = f"{why}; {steps} steps are more than the {MOST_UNROLLED} that are unrolled, and {error}"
+        return Folding(path, kind, "", reason, steps)
+    return Folding(path, kind, "loop", f"{why}: its {steps} steps are one loop in the graph", steps)
 
 
 def _copied(program: fx.GraphModule) -> fx.GraphModule:

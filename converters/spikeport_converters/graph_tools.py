@@ -26,6 +26,15 @@ def emit(like: fx.Node, target: Any, arguments: tuple[Any, ...] | dict[str, Any]
     return node
 
 
+def outside(made: fx.Node) -> fx.Node:
+    """`made`, as a part of the module around the one that it was emitted for."""
+    stack = dict(made.meta.get("nn_module_stack") or {})
+    if stack:
+        stack.popitem()
+    made.meta["nn_module_stack"] = stack
+    return made
+
+
 def make_anew(like: fx.Node, arguments: dict[str, Any]) -> fx.Node:
     """The operator of `like` with other arguments by name (a change of shape becomes a reshape)."""
     return emit(like, _target(like), arguments)
@@ -67,10 +76,10 @@ def equal(shape: Iterable[Any], other: Iterable[Any]) -> bool:
 
 def share_equal(graph: fx.Graph) -> None:
     """Operators that compute the same from the same become one; a neuron does not: it has a state."""
-    written = {a for n in graph.nodes if _writes(n) for a in n.all_input_nodes}
+    written = {a for n in graph.nodes if writes(n) for a in n.all_input_nodes}
     first: dict[Any, fx.Node] = {}
     for node in list(graph.nodes):
-        if node.op not in ("call_function", "get_attr") or node in written or _writes(node) or op_name(node) == NEURON:
+        if node.op not in ("call_function", "get_attr") or node in written or writes(node) or op_name(node) == NEURON:
             continue
         if any(a in written for a in node.all_input_nodes):
             continue
@@ -105,7 +114,8 @@ def in_order(graph: fx.Graph) -> None:
                 output.prepend(current)
 
 
-def _writes(node: fx.Node) -> bool:
+def writes(node: fx.Node) -> bool:
+    """Whether an operator changes its argument in place."""
     return op_name(node).endswith("_") and not op_name(node).endswith("__") and op_name(node) != "detach_"
 
 

@@ -56,6 +56,7 @@ def _half_graph(program: fx.GraphModule) -> fx.GraphModule:
             _half_constant(half, node, kept)
         elif node.op == "call_function" and node not in kept:
             node.args, node.kwargs = (fx.node.map_aggregate(part, _half_type) for part in (node.args, node.kwargs))
+            _halve_made(graph, node)
     for node in list(graph.nodes):
         if node in kept:
             _cast(graph, node, kept)
@@ -114,6 +115,21 @@ def _half_constant(half: fx.GraphModule, node: fx.Node, kept: set[fx.Node]) -> N
     made.meta = dict(node.meta)
     for user in others:
         user.replace_input_with(node, made)
+
+
+def _halve_made(graph: fx.Graph, node: fx.Node) -> None:
+    """Half precision for a float that is made of whole numbers, or of none, which is float32 wherever it stands."""
+    values = [a.meta.get("val") for a in node.all_input_nodes]
+    made = node.meta.get("val")
+    floats = any(isinstance(v, Tensor) and v.is_floating_point() for v in values)
+    if not isinstance(made, Tensor) or not made.is_floating_point() or floats:
+        return
+    users = list(node.users)
+    with graph.inserting_after(node):
+        narrow = graph.call_function(_aten.to.dtype, (node, torch.float16))
+    narrow.meta = dict(node.meta)
+    for user in users:
+        user.replace_input_with(node, narrow)
 
 
 def _half_type(value: Any) -> Any:

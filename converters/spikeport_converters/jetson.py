@@ -20,7 +20,9 @@ from spikeport_toolkit.models.neuron import SteppedNeuron
 
 from .bundle import BundleWriter
 from .fold import StaircaseNeuron, fold_batchnorm
+from .fold_graph import UnrolledNeuron
 from .ladder import BATCHES
+from .loop_form import LoopedNeuron
 from .onnx_graph import INPUT, save_onnx, weight_file
 from .onnx_legal import onnx_legal
 from .plan import model_name
@@ -30,6 +32,7 @@ from .reference import Golden, golden_samples, neurons_per_sample, run_reference
 from .spiking_taps import spiking_taps
 from .stair_form import write_stairs
 from .static_model import few_of, static_model
+from .tokens import Tokens, token_golden
 
 if TYPE_CHECKING:
     from spikeport_targets.card import Card
@@ -52,12 +55,13 @@ def write_dense_bundle(
     original: nn.Module | None = None,
     *,
     pad_heads: int = 1,
+    tokens: Tokens | None = None,
 ) -> dict[str, Any]:
     """Write graph, golden I/O, runner and README; the fragment of the manifest that describes them (key `dense`).
 
     `patches` [sample, token, values] are scaled inputs: the first become golden, all calibrate INT8. `target` is the
     clean truth of the predicted tokens in the same scale. `original` is what `model` was before fine-tuning for a
-    precision, where it was: the task is then compared with that. `pad_heads` as in dense_graph.
+    precision, where it was: the task is then compared with that. `pad_heads` and `tokens` as in dense_graph.
     Raises UnsupportedError where the graph is not legal.
     """
     chosen = assignment(precision)
@@ -66,11 +70,21 @@ def write_dense_bundle(
     samples = len(patches) if own else golden_samples(neurons_per_sample(reference, patches), len(patches))
     golden = run_reference(reference, patches[:samples], None if target is None else target[:samples])
     path = writer.path(MODEL)
-    static, graph = dense_graph(reference, patches, chosen, pad_heads=pad_heads, weights=weight_file(path))
+    static, graph = dense_graph(
+        reference,
+        patches,
+        chosen,
+        pad_heads=pad_heads,
+        tokens=tokens,
+        weights=weight_file(path),
+        processor=card.klass == "cpu",
+    )
     stairs = {path: m.stairs for path, m in static.named_modules() if isinstance(m, StaircaseNeuron)}
     layers = [tap.to_dict() for tap in spiking_taps(graph.graph, stairs)]
     save_onnx(graph, path)
     arrays = golden.arrays(with_sources=chosen.name == "fp32")
+    if tokens is not None:
+        arrays |= token_golden(reference, patches, tokens)
     if original is not None:
         arrays["original"] = run_reference(fold_batchnorm(original), golden.input).output
         save_file(dict(reference.state_dict()), writer.path(TUNED))
@@ -78,12 +92,13 @@ def write_dense_bundle(
     for source, name in RUNNER.items():
         writer.path(name).write_text(_package_text(source), encoding="utf-8")
     opset = int(graph.opset_import[0].version)
-    writer.path("README.md").write_text(_readme(model, card, chosen, golden, layers, trained, opset), encoding="utf-8")
+    text = _readme(model, _folding(model, static, layers), card, chosen, golden, layers, trained, opset)
+    writer.path("README.md").write_text(text, encoding="utf-8")
     dense = {"model": MODEL, "golden": GOLDEN, "tokens": patches.shape[1], "opset": opset}
     dense |= {
         "pad_heads": pad_heads,
         "assignment": chosen.to_dict(),
-        "profile": engine_shapes(graph, patches.shape),
+        "profile": engine_shapes(graph, patches.shape, tokens),
         "layers": layers,
     }
     return {"dense": dense, "steps": _most(layers, "steps"), "levels": _most(layers, "levels")}
@@ -95,15 +110,20 @@ def dense_graph(
     precision: str | Assignment,
     *,
     pad_heads: int = 1,
+    tokens: Tokens | None = None,
     weights: Path | None = None,
+    processor: bool = False,
 ) -> tuple[nn.Module, onnx.ModelProto]:
     """A model whose BatchNorm is folded, without time and with explicit attention, and its legal graph in `precision`.
 
     `patches` [sample, ...] are inputs of it: all of them calibrate. Heads are padded to a multiple of `pad_heads`.
-    Weights too large for the graph go into the file `weights`, where one is given.
+    With `tokens` (fewest, best, most) their number varies too. Weights too large for the graph go into the file
+    `weights`, where one is given. `processor` writes neurons as onnxruntime computes them fastest on a CPU, with bytes
+    that TensorRT does not take: in INT8 with a step at most one float32 beside its threshold, in FP32 none.
     """
     samples = torch.from_numpy(patches)
-    static, chosen = static_model(reference, few_of(reference, samples), pad_heads=pad_heads), assignment(precision)
+    static = static_model(reference, few_of(reference, samples), pad_heads=pad_heads, tokens=tokens)
+    chosen = assignment(precision)
     if chosen.kind and static.free == (1,):
         raise UnsupportedError(
             f"{chosen.name} calibrates sample by sample, and the input is [T, batch, ...]: "
@@ -112,23 +132,25 @@ def dense_graph(
     graph = precision_graph(static.program, samples, chosen, weights=weights)
     if chosen.rest == "fp32" and chosen.kind in ("", "int8"):
         stairs = {path: neuron.stairs for path, neuron in static.stairs.items()}
-        write_stairs(graph, stairs, weights.parent if weights is not None else None)
-    return static.program, onnx_legal(graph, chosen.versions)
+        folder = weights.parent if weights is not None else None
+        write_stairs(graph, stairs, folder, processor=processor, slack=int(chosen.kind == "int8"))
+    return static.program, onnx_legal(graph, () if processor else chosen.versions)
 
 
-def engine_shapes(model: onnx.ModelProto, shape: Sequence[int]) -> dict[str, list[list[int]]]:
-    """Least, best and most shape of the input of an engine: the graph's own sizes, batches of 1, 8 and 32, and else
-    what `shape`, that of the golden input, has."""
+def engine_shapes(
+    model: onnx.ModelProto, shape: Sequence[int], tokens: Tokens | None = None
+) -> dict[str, list[list[int]]]:
+    """Least, best and most shape of the input of an engine: the graph's own sizes, batches of 1, 8 and 32, `tokens`
+    where their number varies, and else what `shape`, that of the golden input, has."""
     dims = model.graph.input[0].type.tensor_type.shape.dim
+    free = {"batch": BATCHES} | ({"tokens": tokens} if tokens else {})
     return {
         INPUT: [
-            [
-                d.dim_value or (batch if d.dim_param == "batch" else int(size))
-                for d, size in zip(dims, shape, strict=True)
-            ]
-            for batch in BATCHES
+            [d.dim_value or int(free[d.dim_param][i] if d.dim_param in free else size)
+             for d, size in zip(dims, shape, strict=True)]
+            for i in range(len(BATCHES))
         ]
-    }
+    }  # fmt: skip
 
 
 def _most(layers: list[dict[str, Any]], key: str) -> int | None:
@@ -139,8 +161,23 @@ def _package_text(name: str) -> str:
     return (files(__package__) / "runner" / name).read_text(encoding="utf-8")
 
 
+def _folding(model: nn.Module, static: nn.Module, layers: list[dict[str, Any]]) -> str:
+    """What became of the time steps of the spiking layers."""
+    kinds = [type(module) for module in static.modules()]
+    axes = {f" (time axis {m.time_axis})" for m in model.modules() if isinstance(m, SteppedNeuron)}
+    steps = f"their {_most(layers, 'steps')} steps are exact compares of the current"
+    counts = {
+        steps: len(layers),
+        f"all steps stand in the graph{''.join(axes)}": kinds.count(UnrolledNeuron),
+        f"their steps are one loop in the graph{''.join(axes)}": kinds.count(LoopedNeuron),
+    }
+    said = [f"{count} spiking layers: {what}." for what, count in counts.items() if count]
+    return " ".join(said) or "No layer has time steps to fold."
+
+
 def _readme(
     model: nn.Module,
+    folding: str,
     card: Card,
     chosen: Assignment,
     golden: Golden,
@@ -149,14 +186,8 @@ def _readme(
     opset: int,
 ) -> str:
     gating = "Every row is gated." if trained else "Untrained weights: end-to-end rows are reported, not gated."
-    folding, arrays = "No layer has time steps to fold.", ""
-    if unrolled := [m for m in model.modules() if isinstance(m, SteppedNeuron)]:
-        steps, axis = unrolled[0].config.steps, unrolled[0].time_axis
-        folding = f"{len(unrolled)} spiking layers: all {steps} steps stand in the graph (time axis {axis})."
-    elif layers:
-        folding = (
-            f"{len(layers)} spiking layers: their {_most(layers, 'steps')} steps are exact compares of the current."
-        )
+    arrays = ""
+    if layers:
         arrays = ", `spikes/<layer>` its spike counts"
         arrays += ", `fc1/<layer>` what that layer was fed" if golden.sources and chosen.name == "fp32" else ""
     return Template(_package_text("README.md.in")).substitute(

@@ -2,23 +2,26 @@
 
 device           the target computes in these types (its card)
 onnx.checker     a valid graph, shapes and types inferred throughout
-operator table   operators, types and restrictions of the parsers of TensorRT 10.3 to 11.4
-batch profile    the shapes an engine is built for are shapes of the graph
+operator table   operators, types and restrictions of the parsers of TensorRT 10.3 to 11.4; opset and IR of the card
+batch profile    the shapes an engine is built for are shapes of the graph, which runs at each where tokens vary
 parity           onnxruntime gives what the reference gives; where not, the first diverging layer
 TensorRT-RTX     its compiler builds an engine, for SM86 and for SM120
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 
-from spikeport_errors import SpikeportError
+from spikeport_errors import InputError, SpikeportError
 from spikeport_targets.runtimes import tensorrt_rtx
+from spikeport_targets.runtimes.onnxruntime import OnnxRuntime
 
 from .onnx_graph import INPUT
 from .onnx_legal import onnx_valid
@@ -37,6 +40,8 @@ COMPILE = tuple(f"TensorRT-RTX {name}" for name in tensorrt_rtx.CAPABILITIES)
 RUNGS = (DEVICE, CHECKER, TABLE, PROFILE, PARITY, *COMPILE)
 BATCHES = (1, 8, 32)
 """Least, best and most batch of the engines that the runner builds."""
+_RUN_BATCH = 2
+"""Samples that a graph of free tokens is run on at each shape."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +135,9 @@ def _climb(
     yield _device(card, chosen)
     model = onnx.load(path, load_external_data=False)
     yield _checker(model)
-    yield _table(model, chosen.versions)
-    yield _profile(model, shapes)
-    yield _parity(parity, diverging)
+    yield _table(model, () if card.klass == "cpu" else chosen.versions, card)
+    yield _profile(model, shapes, path)
+    yield _parity(parity, diverging, card, chosen)
     if compilers:
         for capability in tensorrt_rtx.CAPABILITIES:
             yield _compile(path, capability, chosen, shapes)
@@ -162,17 +167,26 @@ def _checker(model: onnx.ModelProto) -> Rung:
     return Rung(CHECKER, FAILED, reason, layer, "export it again with spikeport, which writes valid graphs")
 
 
-def _table(model: onnx.ModelProto, versions: Sequence[str]) -> Rung:
+def _table(model: onnx.ModelProto, versions: Sequence[str], card: Card) -> Rung:
     faults = operator_faults(model, versions)
     if not faults:
-        return Rung(TABLE, PASSED, f"legal for TensorRT {', '.join(versions)}")
+        opset = next((o.version for o in model.opset_import if o.domain == ""), 0)
+        for what, has, key in (("opset", opset, "opset_max"), ("IR version", model.ir_version, "ir_max")):
+            most = int(card.limits.get(key, has))
+            if has > most:
+                detail = f"{what} {has} is above {most}, the most that {card.name} takes"
+                return Rung(
+                    TABLE, FAILED, detail, "the graph", f"export it for {card.id}, which keeps to {what} {most}"
+                )
+        where = f"TensorRT {', '.join(versions)}" if versions else "onnxruntime, which takes every operator of ONNX"
+        return Rung(TABLE, PASSED, f"legal for {where}")
     first = faults[0]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     detail = f"{first.what} (TensorRT {', '.join(first.versions)}){more}"
     return Rung(TABLE, FAILED, detail, first.node or "the graph", first.remedy)
 
 
-def _profile(model: onnx.ModelProto, shapes: tensorrt_rtx.Shapes) -> Rung:
+def _profile(model: onnx.ModelProto, shapes: tensorrt_rtx.Shapes, path: Path) -> Rung:
     for value in model.graph.input:
         sizes, given = _dims(value), shapes.get(value.name)
         if given is None:
@@ -190,14 +204,43 @@ def _profile(model: onnx.ModelProto, shapes: tensorrt_rtx.Shapes) -> Rung:
                 return Rung(PROFILE, FAILED, what, value.name, "order them: least <= best <= most")
             if dim.dim_value and {low, best, high} != {dim.dim_value}:
                 what = f"{where} is {dim.dim_value} in the graph, and the profile has {low} to {high}"
-                return Rung(PROFILE, FAILED, what, value.name, "export with a free batch, or give the graph's own size")
+                free = "a free batch" if axis == 0 else "--tokens MIN:OPT:MAX"
+                return Rung(PROFILE, FAILED, what, value.name, f"export with {free}, or give the graph's own size")
     said = "; ".join(
         f"{name} {' | '.join('x'.join(map(str, shape)) for shape in given)}" for name, given in shapes.items()
     )
+    if any(dim.dim_param for value in model.graph.input for dim in _dims(value)[1:]):
+        return _run_at(path, shapes, said)
     return Rung(PROFILE, PASSED, said)
 
 
-def _parity(parity: Callable[[], ParityReport] | None, diverging: Callable[[], Divergence] | None) -> Rung:
+def _run_at(path: Path, shapes: tensorrt_rtx.Shapes, said: str) -> Rung:
+    """Run the graph at the least, best and most shape but for the batch, of which a few do."""
+    rng, session = np.random.default_rng(0), OnnxRuntime().open(path)
+    for place in range(3):
+        inputs = {
+            name: rng.standard_normal((min(given[place][0], _RUN_BATCH), *given[place][1:]), np.float32)
+            for name, given in shapes.items()
+        }
+        sizes = " and ".join("x".join(map(str, value.shape)) for value in inputs.values())
+        try:
+            found = session.run(inputs).values
+        except InputError as error:
+            layer = re.search(r"Name:'([^']*)'", str(error))
+            reason = str(error).partition(" (")[2].rpartition(");")[0] or str(error)
+            what = f"at {sizes} onnxruntime fails: {reason}"
+            return Rung(PROFILE, FAILED, what, layer[1] if layer else "", "give --tokens a range that forward takes")
+        if not all(np.isfinite(value).all() for value in found.values()):
+            return Rung(PROFILE, FAILED, f"at {sizes} the output is not finite", "", "export with --precision fp32")
+    return Rung(PROFILE, PASSED, f"{said}, run at each")
+
+
+def _parity(
+    parity: Callable[[], ParityReport] | None,
+    diverging: Callable[[], Divergence] | None,
+    card: Card,
+    chosen: Assignment,
+) -> Rung:
     if parity is None:
         return Rung(PARITY, NOT_RUN, "no reference was given")
     report = parity()
@@ -207,10 +250,24 @@ def _parity(parity: Callable[[], ParityReport] | None, diverging: Callable[[], D
         )
     row = next(row for row in report.rows if not row.ok)
     detail = f"{row.name} {row.value:.3g} {row.unit}, limit {row.limit:g}"
-    found = diverging() if diverging is not None else None
+    found, milder = diverging() if diverging is not None else None, _milder(card, chosen)
     if not found or found.first is None:
-        return Rung(PARITY, FAILED, detail, remedy="`spikeport check DIR --bisect` names the first diverging layer")
-    return Rung(PARITY, FAILED, f"{detail}; {found.first.summary()}", found.first.path, found.remedy)
+        remedy = milder or "`spikeport check DIR --bisect` names the first diverging layer"
+        return Rung(PARITY, FAILED, detail, remedy=remedy)
+    remedy = found.remedy if found.first.unit == "1" and found.first.wrong else milder or found.remedy
+    return Rung(PARITY, FAILED, f"{detail}; {found.first.summary()}", found.first.path, remedy)
+
+
+def _milder(card: Card, chosen: Assignment) -> str:
+    """What to do where a precision costs too much; empty in float32, where no other is more exact."""
+    own = {"int8": "int8", "nvfp4": "nvfp4"}.get(chosen.kind, "") or chosen.name
+    better = {"int8": ("int8-safe", "fp16"), "nvfp4": ("fp8", "fp16"), "fp8": ("fp16",), "fp16": ("fp32",)}
+    known = card.limits.get("presets", ())
+    names = [name for name in better.get(own, ()) if name in known and name != chosen.name] or ["fp32"]
+    tuned = "; a channel predictor can be tuned for it: --qat 200, or --max-nmse-loss 0.05dB"
+    if own == "fp32":
+        return ""
+    return f"take --precision {' or '.join(names)}{tuned if chosen.kind == 'int8' else ''}"
 
 
 def _compile(path: Path, capability: str, chosen: Assignment, shapes: tensorrt_rtx.Shapes) -> Rung:

@@ -24,8 +24,6 @@ from .onnx_graph import INPUT
 from .precision import Assignment, group_of
 
 FP8_MOST, FP4_MOST, BLOCK = 448.0, 6.0, 16
-OPSETS = {"fp8": 19, "nvfp4": 23}
-"""The first opset that has the type."""
 _RUN = 8
 
 
@@ -56,11 +54,13 @@ def _layers(
     graph: onnx.GraphProto, chosen: Assignment, levels: Mapping[str, int]
 ) -> Iterator[tuple[onnx.NodeProto, str, int]]:
     """Every MatMul by a constant that `chosen` quantises, its weight, and T D where it reads counts (0 elsewhere)."""
-    constants = {i.name for i in graph.initializer}
+    constants = {i.name: i for i in graph.initializer}
     producer = {name: node for node in graph.node for name in node.output}
     for node in graph.node:
         if node.op_type != "MatMul" or node.input[1] not in constants:
             continue
+        if chosen.kind == "nvfp4" and constants[node.input[1]].dims[0] % BLOCK:
+            continue  # no whole blocks of inputs: it stays in half precision
         path, maker = node.name.rpartition("/")[0], producer.get(node.input[0])
         exact = levels.get(maker.name.rpartition("/")[0], 0) if maker is not None else 0
         if chosen.quantises(path, group_of(path, reads_counts=bool(exact))):

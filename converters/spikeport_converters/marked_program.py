@@ -6,11 +6,13 @@ import copy
 import logging
 import types
 import warnings
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional
+from spikingjelly.activation_based import functional, layer
 from spikingjelly.activation_based.base import MemoryModule
 from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, fx, nn
@@ -18,12 +20,13 @@ from torch import Tensor, fx, nn
 from spikeport_errors import UnsupportedError
 from spikeport_toolkit.models.neuron import SpikingNeuron
 
-from .graph_tools import NEURON, drop_unread
+from .graph_tools import NEURON, drop_unread, writes
 from .onnx_graph import is_free
-from .operators import is_op, op_name
+from .operators import is_op, module_path, op_name
 from .time_loops import FeedbackError, gather_loops
 
 _AUTO = torch.export.Dim.AUTO
+_RANDOM = ("rand", "bernoulli", "normal", "multinomial", "poisson", "exponential")
 
 
 @torch.library.custom_op("spikeport::neuron", mutates_args=())
@@ -91,6 +94,11 @@ def mark_neurons(model: nn.Module, example: Tensor, *, free_tokens: bool = False
     return MarkedProgram(program, tuple(markers.paths), nodes, free, holders, tuple(feedback))
 
 
+def keeps_state(module: nn.Module) -> bool:
+    """Whether a SpikingJelly module has a state over time in eval mode, where a dropout is nothing at all."""
+    return isinstance(module, MemoryModule) and not isinstance(module, layer.Dropout | layer.Dropout2d)
+
+
 class _Markers:
     """Every neuron that was called since its last reset."""
 
@@ -122,6 +130,17 @@ class _Marker(nn.Module):
     def reset(self) -> None:
         self.index = -1
 
+    def __getattr__(self, name: str) -> Any:
+        """What a forward reads of the neuron itself: its settings, never its state."""
+        node = self.__dict__.get("node")
+        if node is None or not hasattr(node, name):
+            return super().__getattr__(name)
+        if name in node._memories or name == "v_seq":
+            raise UnsupportedError(
+                f"forward reads `{name}` of {self.path}, and a graph has a neuron's spikes only: compute from those"
+            )
+        return getattr(node, name)
+
     def forward(self, current: Tensor) -> Tensor:
         if self.index < 0:
             self.index = self.markers.enter(self)
@@ -138,7 +157,7 @@ def _marked_copy(model: nn.Module, unmarked: tuple[str, ...]) -> tuple[nn.Module
             single = single or module.step_mode == "s"
             parent, _, name = path.rpartition(".")
             setattr(host.get_submodule(parent), name, _Marker(module, path, markers))
-        elif isinstance(module, MemoryModule) and not isinstance(module, BaseNode):
+        elif keeps_state(module) and not isinstance(module, BaseNode):
             raise UnsupportedError(
                 f"{path} ({type(module).__name__}) keeps state over time and is no neuron: use SpikingJelly's neurons, "
                 "or spikeport's SpikingNeuron"
@@ -156,14 +175,20 @@ def _marked_copy(model: nn.Module, unmarked: tuple[str, ...]) -> tuple[nn.Module
 
 def _traced(host: nn.Module, example: Tensor, free: tuple[int, ...]) -> fx.GraphModule:
     dims = {d: _AUTO for d in free if d < example.ndim and example.shape[d] > 1}
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.export", "torch.fx.experimental")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            exported = torch.export.export(host, (example,), dynamic_shapes=(dims,), strict=False)
+            with redirect_stderr(StringIO()):  # where it fails it prints the graph that it had
+                exported = torch.export.export(host, (example,), dynamic_shapes=(dims,), strict=False)
+            if any(_writes_a_part(node) for node in exported.graph.nodes):
+                exported = exported.run_decompositions({})  # every write makes a new tensor
             program = exported.module(check_guards=False)
+    except UnsupportedError:
+        raise
     except Exception as error:  # whatever the user's own forward raises
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UnsupportedError(
@@ -171,12 +196,19 @@ def _traced(host: nn.Module, example: Tensor, free: tuple[int, ...]) -> fx.Graph
             "forward take one tensor, and depend on shapes, not on values"
         ) from None
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
     _one_output(program.graph, type(host).__name__)
+    _nothing_random(program.graph, type(host).__name__)
     for node in reversed(program.graph.nodes):
         if op_name(node).startswith("_assert") and not node.users:
             program.graph.erase_node(node)
     return program
+
+
+def _writes_a_part(node: fx.Node) -> bool:
+    """Whether an operator writes into a part of a tensor, or what it writes is read under another name."""
+    return writes(node) and (not node.users or is_op(node.args[0], "select", "slice", "narrow", "getitem"))  # type: ignore[arg-type]
 
 
 def _one_output(graph: fx.Graph, name: str) -> None:
@@ -185,6 +217,16 @@ def _one_output(graph: fx.Graph, name: str) -> None:
         raise UnsupportedError(f"{name} returns no single tensor: return one")
     if not isinstance(result[0] if isinstance(result, tuple | list) else result, fx.Node):
         raise UnsupportedError(f"{name} returns no tensor that is computed from its input")
+
+
+def _nothing_random(graph: fx.Graph, name: str) -> None:
+    for node in graph.nodes:
+        if op_name(node).startswith(_RANDOM):
+            where = module_path(node) or name
+            raise UnsupportedError(
+                f"forward of {where} draws random numbers (`{op_name(node)}`): draw them outside, and give the graph "
+                "what they make, as spikes [batch, T, ...]"
+            )
 
 
 def _once_each(called: list[fx.Node], many: set[int], paths: list[str]) -> None:

@@ -15,6 +15,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, fx, nn
 
+from .loop_form import TRANSLATIONS, write_loops
+
 OPSET = 18
 INPUT, OUTPUT = "patches", "prediction"
 EXTERNAL_ABOVE = 100_000_000
@@ -47,6 +49,7 @@ def onnx_from_model(
             output_names=[OUTPUT],
             verbose=False,
             external_data=False,
+            custom_translation_table=TRANSLATIONS,
         )
     assert program is not None
     if weights is not None and _weight_bytes(program.model) > EXTERNAL_ABOVE:
@@ -56,10 +59,24 @@ def onnx_from_model(
             program.model, weights.parent, weights.name, size_threshold_bytes=INLINE
         )
     graph: onnx.ModelProto = program.model_proto
+    _forget(program.model.graph)
     _name_by_path(graph.graph)
+    write_loops(graph)
     _name_dimensions(graph.graph)
     strip_origin(graph)
     return graph
+
+
+def _forget(graph: Any) -> None:
+    """Drop the weights of an exported `graph` that has been written.
+
+    onnxscript's rewriter keeps the last graph it saw for good, and that counts its former inputs: the weights.
+    """
+    for value in graph.initializers.values():
+        value.const_value = None
+    for counter in vars(graph.inputs).values():
+        if isinstance(counter, Counter):
+            counter.clear()
 
 
 def free_dimensions(model: nn.Module, example: Tensor) -> tuple[dict[int, Any]]:

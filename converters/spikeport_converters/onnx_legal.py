@@ -30,7 +30,10 @@ def onnx_valid(model: onnx.ModelProto) -> str:
 
 
 def onnx_legal(model: onnx.ModelProto, versions: Sequence[str] = VERSIONS) -> onnx.ModelProto:
-    """`model` itself, once onnx's full check passes and it has no fault; UnsupportedError with the faults otherwise."""
+    """`model` itself, once onnx's full check passes and no TensorRT of `versions` finds fault with it.
+
+    Raises UnsupportedError with the faults otherwise.
+    """
     if reason := onnx_valid(model):
         raise UnsupportedError(f"the ONNX graph is not valid: {reason}")
     if faults := onnx_faults(model, versions):

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from spikeport_errors import InputError
 from spikeport_targets.runtimes.onnxruntime import OnnxRuntime
 
-from .onnx_graph import INPUT, OUTPUT, subgraph
+from .onnx_graph import INPUT, OUTPUT, subgraph, weight_file
 from .parity import ParityReport, ParityRow, gated, nmse_db
 from .precision import gates_of
 from .spiking_taps import SpikingTap
+from .tokens import token_counts
 
 LAYER_RATE_LIMIT = 1e-6
 LAYER_DISTANCE_LIMIT = 1e-5
@@ -35,23 +38,52 @@ def onnx_parity(folder: Path, manifest: Mapping[str, Any]) -> ParityReport:
     """
     dense, gates = manifest["dense"], gates_of(str(manifest["precision"]))
     path, trained = folder / dense["model"], bool(manifest["model"]["trained"])
-    golden = _golden(folder / dense["golden"])
     taps = [SpikingTap.from_dict(layer) for layer in dense["layers"]]
-    got = OnnxRuntime().run(path, {INPUT: golden["input"]}, taps=[tap.count for tap in taps]).values
-    rows = []
-    if taps:
-        slots = int(manifest["steps"]) * int(manifest["levels"])
-        rows.append(_spike_row(taps, golden, got, slots, gates.spikes, trained))
-    limit = gates.output_db
-    rows.append(gated("output", "output", nmse_db(got[OUTPUT], golden["output"]), limit, "dB", gate=trained))
-    if "target" in golden:
-        float_model = golden.get("original", golden["output"])
-        before, after = (nmse_db(a, golden["target"]) for a in (float_model, got[OUTPUT]))
-        detail = f"NMSE {before:.3f} dB in torch, {after:.3f} dB here"
-        limit = gates.task_db
-        rows.append(gated("task NMSE change", "task", after - before, limit, "dB", gate=trained, detail=detail))
-    fed = [tap for tap in taps if tap.input is not None and f"fc1/{tap.path}" in golden]
-    return ParityReport((*rows, *(_layer_rows(path, fed, golden) if fed else ())))
+    with _golden(folder / dense["golden"]) as golden:
+        slots = int(manifest["steps"] or 0) * int(manifest["levels"] or 0)
+        got, rows = _run(path, golden["input"], [tap.count for tap in taps], slots), []
+        if taps:
+            rows.append(_spike_row(taps, golden, got, slots, gates.spikes, trained))
+        output, limit = golden["output"], gates.output_db
+        rows.append(gated("output", "output", nmse_db(got[OUTPUT], output), limit, "dB", gate=trained))
+        if "target" in golden:
+            float_model, target = golden.get("original", output), golden["target"]
+            before, after = nmse_db(float_model, target), nmse_db(got[OUTPUT], target)
+            detail = f"NMSE {before:.3f} dB in torch, {after:.3f} dB here"
+            limit = gates.task_db
+            rows.append(gated("task NMSE change", "task", after - before, limit, "dB", gate=trained, detail=detail))
+        if prefixes := token_counts(golden):
+            errors = [nmse_db(_run(path, golden[f"{p}input"], [], 0)[OUTPUT], golden[f"{p}output"]) for p in prefixes]
+            detail = f"at {' and '.join(p.split('/')[1] for p in prefixes)} tokens"
+            limit = gates.output_db
+            rows.append(gated("output, tokens", "output", max(errors), limit, "dB", gate=trained, detail=detail))
+        fed = [tap for tap in taps if tap.input is not None and f"fc1/{tap.path}" in golden]
+        return ParityReport((*rows, *(_layer_rows(path, fed, golden) if fed else ())))
+
+
+def _run(path: Path, given: NDArray[Any], counts: Sequence[str], most: int) -> Arrays:
+    """Output of the graph at `path` and its spike counts up to `most`, which leave it as small integers."""
+    if not counts:
+        return OnnxRuntime().run(path, {INPUT: given}).values
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf raises its own classes for a damaged file
+        raise InputError(f"{path} is not a readable ONNX file ({error}): export again") from None
+    kind = TensorProto.UINT8 if most < 256 else TensorProto.UINT16
+    small = {f"{name}/small": name for name in counts}
+    for name, count in small.items():
+        model.graph.node.append(helper.make_node("Cast", [count], [name], name, to=kind))
+        model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
+    with tempfile.TemporaryDirectory() as place:
+        tapped = Path(place) / path.name
+        onnx.save(model, tapped)
+        del model  # the runtime has its own
+        try:
+            weights = path.parent if weight_file(path).is_file() else None
+            got = OnnxRuntime().run(tapped, {INPUT: given}, weights=weights).values
+        except InputError as error:
+            raise InputError(str(error).replace(str(tapped), str(path))) from None
+    return {small.get(name, name): value for name, value in got.items()}
 
 
 def _spike_row(
@@ -78,7 +110,7 @@ def _layer_rows(path: Path, taps: Sequence[SpikingTap], golden: Arrays) -> tuple
         wrong, total = wrong + int(flipped.sum()), total + expected.size
         if flipped.any():
             thresholds = np.array(tap.thresholds)
-            away = np.abs(got[tap.current][flipped][:, None] - thresholds) / np.abs(thresholds)
+            away = np.abs(got[tap.current][flipped][:, None] - tap.shift - thresholds) / np.abs(thresholds)
             distance = max(distance, float(away.min(axis=1).max()))
     detail = f"{wrong} of {total:,}, each layer fed the reference's own input"
     limit = max(LAYER_RATE_LIMIT, 1 / total)
@@ -104,9 +136,39 @@ def _moved(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
     return np.abs(got.astype(np.float64) - expected.astype(np.float64))
 
 
-def _golden(path: Path) -> dict[str, NDArray[Any]]:
+@contextmanager
+def _golden(path: Path) -> Iterator[Arrays]:
+    """The arrays of golden I/O, each read when it is asked for."""
     try:
-        with np.load(path) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # a damaged zip raises zipfile, zlib, struct or value errors
-        raise InputError(f"{path} is not readable ({error}): export again") from None
+        archive = np.load(path)
+    except Exception as error:
+        raise _unreadable(path, error) from None
+    with archive:
+        yield _Archive(path, archive)
+
+
+class _Archive(Mapping[str, NDArray[Any]]):
+    def __init__(self, path: Path, archive: Any):
+        self.path, self.archive = path, archive
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self:
+            raise KeyError(name)
+        try:
+            value: NDArray[Any] = self.archive[name]
+        except Exception as error:  # a damaged zip raises zipfile, zlib, struct or value errors
+            raise _unreadable(self.path, error) from None
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.archive.files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.archive.files)
+
+    def __len__(self) -> int:
+        return len(self.archive.files)
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} is not readable ({error}): export again")

@@ -106,9 +106,22 @@ def _graph_faults(graph: onnx.GraphProto, version: str, outer: dict[str, str]) -
                 "Loop whose number of steps is computed: T is dynamic",
                 "export with a fixed number of steps",
             )
+        if node.op_type == "Scan" and not _fixed_length(graph, node):
+            yield node.name, "Scan over a free number of steps: T is dynamic", "export with a fixed number of steps"
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 yield from _graph_faults(attribute.g, version, types)
+
+
+def _fixed_length(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
+    """Whether the first input that a Scan runs over says how long it is."""
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    scanned = node.input[-given["num_scan_inputs"]]
+    axis = next(iter(given.get("scan_input_axes", ())), 0)
+    for value in (*graph.input, *graph.value_info):
+        if value.name == scanned and value.type.tensor_type.HasField("shape"):
+            return bool(value.type.tensor_type.shape.dim[axis].dim_value)
+    return True
 
 
 def _type_faults(node: onnx.NodeProto, entry: dict[str, Any], types: dict[str, str]) -> Found:

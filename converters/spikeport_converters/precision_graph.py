@@ -18,6 +18,8 @@ from .precision import Assignment
 
 HALF_SCALES_OPSET = 19
 """The first opset whose QuantizeLinear takes a half-precision scale."""
+OPSETS, IR_VERSIONS = {"fp8": 19, "nvfp4": 23}, {"nvfp4": 11}
+"""The first opset, and the first version of the file format above 10, that have the type (ONNX 1.14 and 1.18)."""
 
 
 def precision_graph(
@@ -32,16 +34,11 @@ def precision_graph(
     model = half_model(static) if half else static
     given = samples.half() if half else samples
     example = few_samples(static, given)
-    opset = OPSET
     if chosen.kind == "int8":
         from .quantize import int8_model
 
         model = int8_model(model, given, chosen)
-        opset = HALF_SCALES_OPSET if half else OPSET
-    elif chosen.kind:
-        from .low_float import OPSETS
-
-        opset = OPSETS[chosen.kind]
+    opset = opset_of(chosen)
     graph = onnx_from_model(model, example, opset, weights=weights if chosen.kind in ("", "int8") else None)
     if half and chosen.kind == "int8":
         _half_scales(graph)
@@ -54,7 +51,15 @@ def precision_graph(
             p: m.stairs.steps * m.stairs.levels for p, m in static.named_modules() if isinstance(m, StaircaseNeuron)
         }
         graph = low_float(graph, chosen, samples.numpy(), stairs)
+    graph.ir_version = max(graph.ir_version, IR_VERSIONS.get(chosen.kind, 0))
     return graph
+
+
+def opset_of(chosen: Assignment) -> int:
+    """The opset of a graph in these types: the first that has them, so that old parsers take what can be old."""
+    if chosen.kind in OPSETS:
+        return OPSETS[chosen.kind]
+    return HALF_SCALES_OPSET if chosen.kind and chosen.rest == "fp16" else OPSET
 
 
 def _half_scales(model: onnx.ModelProto) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.ao.quantization.fx.utils import assert_and_get_unique_device
 
 for _chatty in ("torchao", "torch.utils._pytree"):  # on import: kernels for absent GPUs, deprecations inside torchao
     logging.getLogger(_chatty).setLevel(logging.ERROR)
@@ -19,7 +20,6 @@ for _chatty in ("torchao", "torch.utils._pytree"):  # on import: kernels for abs
 from torchao.quantization.pt2e import (  # noqa: E402
     FakeQuantize,
     MinMaxObserver,
-    MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
     PerChannelMinMaxObserver,
 )
@@ -30,6 +30,7 @@ from torchao.quantization.pt2e.quantizer import (  # noqa: E402
     QuantizationSpec,
     Quantizer,
 )
+from torchao.utils import _assert_and_get_unique_device  # noqa: E402
 
 from .observers import LIMIT, RangeObserver, RowObserver  # noqa: E402
 from .onnx_graph import few_samples, free_dimensions  # noqa: E402
@@ -78,20 +79,43 @@ def exported(model: nn.Module, example: Tensor) -> fx.GraphModule:
 
 
 def quantised(program: fx.GraphModule, calibration: Tensor, chosen: Assignment, batch: int = 8) -> nn.Module:
-    """A copy of the traced `program` with the layers of `chosen` in INT8; see `int8_model`."""
+    """A copy of the traced `program` with the layers of `chosen` in INT8; see `int8_model`.
+
+    What stays in float shares its weights with `program`.
+    """
+    shared = {id(value): value for value in (*program.parameters(), *program.buffers())}
     with _silent(), torch.no_grad():
-        prepared = prepare_pt2e(copy.deepcopy(program), SpikeExactQuantizer(chosen))
+        prepared = prepare_pt2e(copy.deepcopy(program, shared), SpikeExactQuantizer(chosen))
         for part in calibration.split(batch):
             prepared(part)
         converted: nn.Module = convert_pt2e(prepared)
+    for device_of in (assert_and_get_unique_device, _assert_and_get_unique_device):
+        device_of.cache_clear()  # they keep the models they were asked about, weights and all
     return converted
 
 
-def fake_quantised(program: fx.GraphModule, chosen: Assignment) -> fx.GraphModule:
-    """A copy of the traced `program` with fake quantisation, to be trained: the annotations of `quantised`."""
-    with _silent():
+def fake_quantised(program: fx.GraphModule, calibration: Iterable[Tensor], chosen: Assignment) -> fx.GraphModule:
+    """A copy of the traced `program` with fake quantisation, to be trained: the annotations of `quantised`.
+
+    Activations keep the ranges of the batches of `calibration`, found as for an export; those of weights follow them.
+    """
+    with _silent(), torch.no_grad():
         prepared: fx.GraphModule = prepare_qat_pt2e(copy.deepcopy(program), SpikeExactQuantizer(chosen, train=True))
+        found = [
+            m for m in prepared.modules() if isinstance(m, FakeQuantize) and isinstance(_observer(m), MinMaxObserver)
+        ]
+        for fake in found:
+            fake.disable_fake_quant()
+        for part in calibration:
+            prepared(part)
+        for fake in found:
+            fake.enable_fake_quant()
+            fake.disable_observer()
     return prepared
+
+
+def _observer(fake: FakeQuantize) -> Any:
+    return fake.activation_post_process
 
 
 def linear_layers(program: fx.GraphModule) -> tuple[LinearLayer, ...]:
@@ -115,7 +139,7 @@ class SpikeExactQuantizer(Quantizer):
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         """Mark every chosen layer; what it gives is not quantised."""
         rates, method = _rates(model), self.chosen.calibration
-        activation, weight = _TRAINED if self.train else _specs(method)
+        activation, weight = _specs(method, self.train)
         for node in model.graph.nodes:
             if node.target not in _QUANTISABLE:
                 continue
@@ -169,12 +193,16 @@ def _counts_spec(levels: int) -> FixedQParamsQuantizationSpec:
     )
 
 
-def _specs(method: str) -> tuple[QuantizationSpec, QuantizationSpec]:
+def _specs(method: str, train: bool) -> tuple[QuantizationSpec, QuantizationSpec]:
+    whole = (MinMaxObserver, {}) if method == "minmax" else (RangeObserver, {"method": method})
     rows = RowObserver if method == "mse" else PerChannelMinMaxObserver
-    whole = (
-        MinMaxObserver.with_args(eps=_EPS) if method == "minmax" else RangeObserver.with_args(eps=_EPS, method=method)
-    )
-    return _activation(whole), _weight(rows.with_args(eps=_EPS))
+    if train:
+        rows = MovingAveragePerChannelMinMaxObserver
+        return (
+            _activation(FakeQuantize.with_args(observer=whole[0], eps=_EPS, **whole[1])),
+            _weight(FakeQuantize.with_args(observer=rows, averaging_constant=1.0, eps=_EPS)),
+        )
+    return _activation(whole[0].with_args(eps=_EPS, **whole[1])), _weight(rows.with_args(eps=_EPS))
 
 
 def _activation(observer: Any) -> QuantizationSpec:
@@ -196,12 +224,6 @@ def _weight(observer: Any) -> QuantizationSpec:
         ch_axis=0,
         observer_or_fake_quant_ctr=observer,
     )
-
-
-_TRAINED = (
-    _activation(FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, averaging_constant=0.01, eps=_EPS)),
-    _weight(FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0, eps=_EPS)),
-)
 
 
 @contextmanager

@@ -23,7 +23,9 @@ from .precision import Assignment
 from .quantize import exported, fake_quantised
 
 ALPHA = 2.0
-LEARNING_RATE, CLIP, MOST_STEPS = 2e-5, 1.0, 10_000
+LEARNING_RATE, CLIP, MOST_STEPS = 3e-5, 1.0, 10_000
+CALIBRATING = 4
+"""Batches that give activations their ranges before the first step."""
 _FLOOR = 1e-9
 
 
@@ -52,24 +54,25 @@ def quantize_aware(
     """A copy of the BatchNorm-folded `reference`, fine-tuned for `chosen` on `steps` input `batches` [batch, ...].
 
     What is learnt is to compute in INT8 what the float model computes: the loss is mean log(|y_int8 - y|^2 / |y|^2),
-    so that every sample counts alike and no truth is needed; AdamW, a cosine from `learning_rate` to 0. Deterministic:
-    the same batches give the same weights. Raises UsageError for a number of steps that makes no sense,
-    UnsupportedError where `chosen` is not INT8, InputError where the loss is not finite.
+    so that every sample counts alike and no truth is needed; AdamW, a cosine from `learning_rate` to 0. A few more
+    batches come first and give activations their ranges, which then stay. Deterministic: the same batches give the same
+    weights. Raises UsageError for a number of steps that makes no sense, UnsupportedError where `chosen` is not INT8,
+    InputError where the loss is not finite.
     """
     if not 1 <= steps <= MOST_STEPS:
         raise UsageError(f"--qat is {steps} steps; 1 to {MOST_STEPS} are possible")
     if chosen.kind != "int8":
         raise UnsupportedError(f"quantisation-aware training is for INT8, not {chosen.name}: take --precision int8")
     tuned = copy.deepcopy(reference)
-    inputs = torch.from_numpy(next(batches))
+    first = [torch.from_numpy(next(batches)) for _ in range(CALIBRATING)]
     teacher = fold_time(reference)
-    graph = fake_quantised(exported(_trainable(tuned), inputs), chosen)
+    graph = fake_quantised(exported(_trainable(tuned), first[0]), first, chosen)
     weights = dict(graph.named_parameters())
     for parameter in weights.values():
         parameter.requires_grad_(True)
     optimiser = torch.optim.AdamW(weights.values(), lr=learning_rate, weight_decay=0.0)
     for step in range(steps):
-        inputs = torch.from_numpy(next(batches)) if step else inputs
+        inputs = torch.from_numpy(next(batches))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         with torch.no_grad():

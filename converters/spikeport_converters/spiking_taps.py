@@ -12,6 +12,7 @@ from spikeport_errors import UnsupportedError
 
 from .fold import Staircase
 from .onnx_graph import QDQ
+from .stair_bytes import shift_of
 from .stair_form import COUNT
 
 
@@ -19,7 +20,7 @@ from .stair_form import COUNT
 class SpikingTap:
     """One spiking layer of a graph: tensor names of its current, its spike count and fc1's input, and its staircase.
 
-    `input` is None for a neuron that no fc1 of the same block feeds.
+    `input` is None for a neuron that no fc1 of the same block feeds. The tensor `current` is the current plus `shift`.
     """
 
     path: str
@@ -30,6 +31,7 @@ class SpikingTap:
     increments: tuple[int, ...]
     steps: int
     levels: int
+    shift: float = 0.0
 
     @property
     def staircase(self) -> Staircase:
@@ -59,7 +61,7 @@ def _tap(
     path: str, stairs: Staircase, nodes: Mapping[str, list[onnx.NodeProto]], producer: Mapping[str, onnx.NodeProto]
 ) -> SpikingTap:
     own = nodes.get(path, [])
-    compare = next((n for n in own if n.op_type in ("GreaterOrEqual", "HardSigmoid")), None)
+    compare = next((n for n in own if n.op_type in ("GreaterOrEqual", "HardSigmoid", "QuantizeLinear")), None)
     if compare is None:
         raise UnsupportedError(f"{path}: the exporter left no compare of this neuron in the graph; report this model")
     divide = next((n for n in own if n.op_type == "Div"), None)
@@ -69,6 +71,7 @@ def _tap(
     source = matmul.input[0] if matmul is not None else None
     while source is not None and source in producer and producer[source].op_type in QDQ:
         source = producer[source].input[0]
+    shift = shift_of(producer.get(compare.input[0]))
     return SpikingTap(
-        path, source, compare.input[0], count, stairs.thresholds, stairs.increments, stairs.steps, stairs.levels
+        path, source, compare.input[0], count, stairs.thresholds, stairs.increments, stairs.steps, stairs.levels, shift
     )

@@ -8,6 +8,7 @@ A step is exact in any float32 arithmetic: 2^p I has no rounding, and the differ
 and 1. A ramp's a and b are searched among neighbouring floats until both sides of every threshold give the right count,
 with a fused multiply-add as well as without; as every operation is monotone, all other currents then do too. Where no
 such pair is found there are steps. A QuantizeLinear behind rounds by itself: with scale 1/m it gives the count.
+For a processor there is a form of fewer passes, `stair_bytes`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from onnx import helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo
 
 from .fold import Staircase
+from .stair_bytes import SHIFT, ByteForm, byte_form
 
 COUNT = "count"
 """`<module path>/count` is the tensor of a neuron's spike counts."""
@@ -94,14 +96,25 @@ def stair_form(stairs: Staircase) -> StairForm:
     return best if not uneven and _exact(best, stairs) else StairForm(steps)
 
 
-def write_stairs(model: onnx.ModelProto, stairs: Mapping[str, Staircase], folder: Path | None = None) -> dict[str, str]:
+def write_stairs(
+    model: onnx.ModelProto,
+    stairs: Mapping[str, Staircase],
+    folder: Path | None = None,
+    *,
+    processor: bool = False,
+    slack: int = 0,
+) -> dict[str, str]:
     """Put the cheapest form in place of the compares of every neuron in `stairs` (by module path), in place.
 
     Gives the name of the tensor that holds each one's spike count. A quantiser behind a neuron takes over its rounding;
     a division by a power of two goes into the weights of the linear layer behind, where that alone reads it:
-    in its file in `folder`, where the weights are not in the graph.
+    in its file in `folder`, where the weights are not in the graph. With `processor` a neuron is written in bytes,
+    where its staircase has that form with at most `slack` and the shift of that a bias in front; the node of that bias
+    says it (shift_of).
     """
-    return {path: _Rewriting(model.graph, path, stair, folder).run() for path, stair in stairs.items()}
+    forms = {path: byte_form(stair) if processor else None for path, stair in stairs.items()}
+    kept = {path: form if form is not None and form.slack <= slack else None for path, form in forms.items()}
+    return {path: _Rewriting(model.graph, path, stair, folder).run(kept[path]) for path, stair in stairs.items()}
 
 
 class _Rewriting:
@@ -119,11 +132,18 @@ class _Rewriting:
         else:
             last = kinds.index("Mul" if stairs.increments[0] > 1 else "Cast", first)
         own = own[first : last + 1]
-        self.current, self.rate = own[0].input[0], own[-1].output[0]
+        self.current, self.rate = str(own[0].input[0]), str(own[-1].output[0])
         self.own = {node.name for node in own}
         self.gone = {name for node in own for name in node.output}
 
-    def run(self) -> str:
+    def run(self, form: ByteForm | None) -> str:
+        shifted = None if form is None else self._shifted(form.shift)
+        count = self._float_count() if form is None or shifted is None else self._byte_count(form, shifted)
+        self._replace()
+        self._describe()
+        return self._called(count, f"{self.path}/{COUNT}")
+
+    def _float_count(self) -> str:
         total = self._sum()
         readers = [node for node in self.graph.node if self.rate in node.input]
         quantisers = [node for node in readers if node.op_type == "QuantizeLinear"]
@@ -131,13 +151,70 @@ class _Rewriting:
         if len(quantisers) == len(readers) == 1 and self._scale(quantisers[0]) == 1 / self.slots and _binary(factor):
             quantisers[0].input[0] = total
             quantisers[0].input[1] = self._constant("scale", np.float32(1 / factor))
-            count = quantisers[0].output[0]
+            return str(quantisers[0].output[0])
+        count = self._count(total)
+        self._read(count, readers)
+        return count
+
+    def _shifted(self, shift: float) -> str | None:
+        """The current plus `shift`, which goes into a bias; None where there is no bias in front."""
+        if not shift:
+            return self.current
+        constants = {i.name: i for i in self.graph.initializer}
+        maker = next((node for node in self.graph.node if self.current in node.output), None)
+        alone = all(node.name in self.own for node in self.graph.node if self.current in node.input)
+        if maker is None or not alone or self.current in {value.name for value in self.graph.output}:
+            return None
+        places: tuple[int, ...] = {"Add": (0, 1), "Gemm": (2,)}.get(maker.op_type, ())
+        place = next((k for k in places if k < len(maker.input) and maker.input[k] in constants), None)
+        if place is None or any(a.name == "beta" and a.f != 1 for a in maker.attribute):
+            return None
+        bias = numpy_helper.to_array(constants[maker.input[place]], str(self.folder or "")).astype(np.float64)
+        maker.input[place] = f"{self.path}/bias"
+        self.graph.initializer.append(numpy_helper.from_array((bias + shift).astype(np.float32), maker.input[place]))
+        maker.metadata_props.add(key=SHIFT, value=repr(shift))
+        return self.current
+
+    def _byte_count(self, form: ByteForm, shifted: str) -> str:
+        """The count in uint8, for the quantisers behind to hand on as it is, and as a rate for all who read floats."""
+        parts = []
+        for k, q in enumerate(form.quantisers):
+            scale = self._constant(f"scale_{k}", np.float32(q.scale))
+            parts.append(self._add("QuantizeLinear", [shifted, scale, self._zero(q.zero)]))
+        one = self._constant("one", np.float32(1))
+        if len(parts) == 1:
+            count = self._add("Min", [parts[0], self._zero(form.most)])
         else:
-            count = self._count(total)
-            self._read(count, readers)
-        self._replace()
-        self._describe()
-        return self._called(count, f"{self.path}/{COUNT}")
+            counts = [
+                self._add("DequantizeLinear", [part, one, self._zero(q.base)])
+                for part, q in zip(parts, form.quantisers, strict=True)
+            ]
+            count = self._add("QuantizeLinear", [self._add("Add", counts), one, self._zero(0)])
+        readers = [node for node in self.graph.node if self.rate in node.input]
+        users = {node.name: [n for n in self.graph.node if node.output[0] in n.input] for node in readers}
+        for node in readers:
+            exact = node.op_type == "QuantizeLinear" and self._scale(node) == float(np.float32(1 / self.slots))
+            if exact and all(user.op_type == "DequantizeLinear" for user in users[node.name]):
+                for user in users[node.name]:
+                    user.input[:] = [count, user.input[1], self._zero(0)]
+                self.own.add(node.name)
+                self.gone.update(node.output)
+        kept = [node for node in readers if node.name not in self.own]
+        if kept or any(value.name == self.rate for value in self.graph.output):
+            step = self._constant("slot", np.float32(1 / self.slots))
+            self.nodes.append(
+                helper.make_node(
+                    "DequantizeLinear", [count, step, self._zero(0)], [self.rate], f"{self.path}/DequantizeLinear_rate"
+                )
+            )
+        return count
+
+    def _zero(self, value: int) -> str:
+        """A constant uint8."""
+        name = f"{self.path}/byte_{value}"
+        if name not in {i.name for i in self.graph.initializer}:
+            self.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.uint8), name))
+        return name
 
     def _sum(self) -> str:
         parts = []
@@ -200,12 +277,14 @@ class _Rewriting:
             self.graph.initializer.remove(constant)
 
     def _describe(self) -> None:
-        """Shapes and types of what is new: those of the current."""
+        """Shapes and types of what is new: those of the current, or bytes."""
         known = next(v for v in (*self.graph.value_info, *self.graph.input) if v.name == self.current)
         for node in self.nodes:
             value = self.graph.value_info.add()
             value.CopyFrom(known)
             value.name = node.output[0]
+            if node.op_type in ("QuantizeLinear", "Min"):
+                value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
 
     def _called(self, old: str, new: str) -> str:
         for node in self.graph.node:
@@ -216,7 +295,7 @@ class _Rewriting:
         return new
 
     def _add(self, kind: str, inputs: list[str], **attributes: float) -> str:
-        taken = {n.name for n in (*self.graph.node, *self.nodes)} - self.own
+        taken = {n.name for n in self.graph.node} - self.own | {n.name for n in self.nodes}
         name = next(
             n for k in range(1, len(taken) + 2) if (n := f"{self.path}/{kind}" + f"_{k}" * (k > 1)) not in taken
         )

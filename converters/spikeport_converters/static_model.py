@@ -16,6 +16,7 @@ from .fold import StaircaseNeuron
 from .fold_graph import Folding, fold_graph
 from .marked_program import mark_neurons
 from .module_graph import EXAMPLE, example_input
+from .tokens import Tokens, require_tokens
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,16 @@ class StaticModel:
 
 
 def static_model(
-    reference: nn.Module, example: Tensor, *, pad_heads: int = 1, free_tokens: bool = False
+    reference: nn.Module, example: Tensor, *, pad_heads: int = 1, tokens: Tokens | None = None
 ) -> StaticModel:
     """`reference` (its BatchNorm folded where it can be) without time, for inputs like `example` (at least 2 samples).
 
-    Raises UnsupportedError, naming the neuron, where one can neither be folded nor unrolled.
+    With `tokens` also the tokens of a [batch, token, feature] input may vary in number. Raises UnsupportedError, naming
+    the neuron, where one can neither be folded nor step in the graph, and where forward fixes the tokens.
     """
-    marked = mark_neurons(reference, example, free_tokens=free_tokens)
+    marked = mark_neurons(reference, example, free_tokens=tokens is not None)
+    if tokens is not None:
+        require_tokens(reference, marked, example, tokens)
     folded = fold_graph(marked)
     for folding in folded.foldings:
         if not folding.rule:
@@ -82,5 +86,5 @@ def example_of(model: nn.Module) -> Tensor:
         channel = torch.view_as_complex(torch.randn(shape, generator=rng)).numpy()
         family: Any = model
         made: Tensor = family.inputs(channel)
-        return made
+        return made / made.square().mean().sqrt()  # as real channels come out: some families expect path loss
     raise InputError(f"{type(model).__name__} says nothing about its input: {EXAMPLE}all steps at once")

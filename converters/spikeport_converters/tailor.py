@@ -25,7 +25,7 @@ from .static_model import static_model
 if TYPE_CHECKING:
     from .sensitivity import Sensitivity
 
-HELD_OUT, QAT_BATCH = 64, 32
+HELD_OUT, QAT_BATCH = 64, 16
 """Held-out samples that losses are measured on, and samples of a training step."""
 _HELD_OUT_SEED, _QAT_SEED = 1, 2
 

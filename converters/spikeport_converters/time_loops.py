@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from spikeport_errors import UnsupportedError
 
-from .graph_tools import NEURON, drop_unread, emit, in_order, share_equal
+from .graph_tools import NEURON, drop_unread, emit, in_order, outside, share_equal
 from .operators import is_op, op_name
 from .timewise import AFFINE, affine_here
 
@@ -110,7 +110,7 @@ class _Loops:
     def _made(self, key: Any) -> fx.Node | None:
         node = self.members[key][0]
         if key[0] == NEURON:
-            return emit(node, _aten.mean.dim, (self.joined[key[1]], [0]))
+            return outside(emit(node, _aten.mean.dim, (self.joined[key[1]], [0])))
         changing = [a for a in node.all_input_nodes if a in self.lane]
         if op_name(node) not in AFFINE or not affine_here(node, changing):
             return None

@@ -113,7 +113,7 @@ class Counter:
 
 
 def _session(network: nn.Module, patches: NDArray[np.float32], precision: str) -> Callable[[], object]:
-    _, graph = dense_graph(fold_batchnorm(network.eval()), patches, precision)
+    _, graph = dense_graph(fold_batchnorm(network.eval()), patches, precision, processor=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4

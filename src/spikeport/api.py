@@ -113,13 +113,15 @@ def export(
     max_nmse_loss: float | None = None,
     qat: int | None = None,
     pad_heads: int = 1,
+    tokens: Sequence[int] | None = None,
 ) -> Bundle:
     """Convert MODEL for `target`, run the result beside the reference, and write the bundle `out`.
 
     `precision` is a preset of the card (default: its `default_precision`), `calibration` minmax, entropy or mse.
     `sensitivity` (groups, layers) measures what quantising each part costs; `max_nmse_loss` in dB replaces an INT8
     preset by the cheapest assignment within that loss; `qat` fine-tunes for so many steps; `pad_heads` pads attention
-    heads with zeros to a multiple of so many features, in a dense graph. `samples` real channels, drawn with `seed`,
+    heads with zeros to a multiple of so many features, and `tokens` (fewest, best, most) lets the number of tokens vary
+    where forward does, in a dense graph. `samples` real channels, drawn with `seed`,
     serve as calibration and golden inputs; a module of the user's that has an `example_input` is run on that instead.
     `allow_approximate` writes also what a simulator reproduces only in part, with parity reported, not gated. Look at
     `.ok` of the result: a bundle is written also when parity or a rung of the verify ladder fails.
@@ -158,6 +160,7 @@ def export(
             compilers=True,
             notes=tailored.notes,
             pad_heads=pad_heads,
+            tokens=tokens,
         )
 
 

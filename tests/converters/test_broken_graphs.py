@@ -230,11 +230,18 @@ def test_a_sound_graph_passes_every_rung(whole, tmp_path):
     assert stopped(graph, tmp_path, reference=reference, inputs=patches, shapes=shapes) is None
 
 
+def test_an_opset_above_that_of_the_card_stops_at_the_operator_table(tmp_path):
+    """Attention is in the parsers of 10.16 and 11.4; the card of an Orin ends at opset 20, for JetPack 6."""
+    rung = stopped(attention(), tmp_path, chosen=replace(FP32, tensorrt="10.16"))
+    assert (rung.name, rung.layer) == (TABLE, "the graph")
+    assert f"opset 23 is above 20, the most that {CARD.name} takes" in rung.detail
+
+
 @pytest.mark.skipif(not tensorrt_rtx.available(), reason=tensorrt_rtx.available().summary())
 def test_what_only_the_compiler_sees_stops_there(tmp_path):
     """Attention is in the parsers of 10.16 and 11.4; with float32 heads of 5 the compiler crashes, and we do not."""
     model = attention((1, 2, 4, 5))
     chosen = replace(FP32, tensorrt="10.16")
-    rung = stopped(model, tmp_path, chosen=chosen, compilers=True)
+    rung = stopped(model, tmp_path, card=load_card("jetson-agx-thor"), chosen=chosen, compilers=True)
     assert rung.name == COMPILE[0]
     assert "crashed" in rung.detail or "Attention" in rung.detail

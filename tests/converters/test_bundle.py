@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +54,24 @@ def test_an_error_keeps_the_older_bundle(folder):
         fail_half_way(folder, KeyboardInterrupt())
     assert (folder / "dense/model.onnx").read_text() == "weights"
     assert [p.name for p in folder.parent.iterdir()] == ["bundle"]
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one_and_nothing_else_does(folder):
+    code = (
+        "import os, signal, sys\nfrom spikeport_converters.bundle import BundleWriter\n"
+        "with BundleWriter(sys.argv[1]) as writer:\n"
+        "    writer.path('dense/model.onnx').write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = folder.parent.iterdir()
+    foreign = [folder.parent / name for name in (f".{folder.name}.abcdefgh", f".{folder.name}.old.abcdefgh")]
+    running = left.with_name(left.name.replace(left.name.rpartition("-")[2], f"{os.getpid()}.abcdefgh"))
+    for other in (*foreign, running):
+        other.mkdir()
+    write(folder)
+    names = {path.name for path in folder.parent.iterdir()}
+    assert names == {folder.name, running.name, *(path.name for path in foreign)}
 
 
 def test_a_new_bundle_takes_the_place_of_an_older_one(folder):

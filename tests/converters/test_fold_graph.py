@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,11 +14,13 @@ from torch import Tensor, nn
 
 from spikeport_converters.fold import StaircaseNeuron
 from spikeport_converters.fold_graph import fold_graph
+from spikeport_converters.jetson import dense_graph
 from spikeport_converters.marked_program import mark_neurons
 from spikeport_converters.static_model import static_model
 from spikeport_errors import UnsupportedError
+from spikeport_targets.runtimes.onnxruntime import OnnxRuntime
 
-FOLD, UNROLL = "fold time", "unroll"
+FOLD, UNROLL, LOOP = "fold time", "unroll", "loop"
 
 
 def node(kind: str, tau: float, soft: bool, mode: str) -> nn.Module:
@@ -205,12 +209,14 @@ def test_a_multi_step_neuron_called_twice_without_a_reset_is_refused():
         both(Twice(node("lif", 2.0, False, "m"), 4, "", "mean", False), eighths(3, 8))
 
 
-def test_many_steps_are_folded_and_not_unrolled():
+def test_many_steps_are_folded_and_else_one_loop():
     long = Feed(node("lif", 2.0, False, "m"), 40, "current", "mean", False)
     assert both(long, eighths(3, 8))[2][0].rule == FOLD
     long.read_out = READ_OUTS["last step"][0]
-    with pytest.raises(UnsupportedError, match="40 steps are more than the 16"):
-        static_model(long, eighths(3, 8))
+    own, got, (folding,) = both(long, eighths(3, 8))
+    torch.testing.assert_close(got, own)
+    assert folding.rule == LOOP
+    assert "its 40 steps are one loop" in folding.reason
 
 
 def test_one_staircase_stands_for_the_steps_and_nothing_is_repeated():
@@ -219,6 +225,73 @@ def test_one_staircase_stands_for_the_steps_and_nothing_is_repeated():
     assert [type(m).__name__ for m in program.modules()].count(StaircaseNeuron.__name__) == 1
     names = {str(n.target) for n in program.graph.nodes}
     assert not {name for name in names if "expand" in name or "repeat" in name or "mean" in name}
+
+
+@pytest.mark.parametrize(("steps", "kind"), [(3, "if"), (5, "lif"), (6, "if"), (7, "plif")])
+def test_staircases_of_any_number_of_steps_make_a_legal_graph(steps, kind, tmp_path):
+    model = Feed(node(kind, 2.0, False, "m"), steps, "current", "mean", False).eval()
+    x = eighths(5, 8)
+    graph = dense_graph(model, x.numpy(), "fp32")[1]
+    onnx.save(graph, tmp_path / "m.onnx")
+    with torch.no_grad():
+        want = model(x).numpy()
+    got = OnnxRuntime().run(tmp_path / "m.onnx", {"patches": x.numpy()})["prediction"]
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+
+
+def test_a_write_into_one_step_is_seen():
+    class Silenced(Feed):
+        def forward(self, x):
+            spikes = self.fire(self.up(x).expand(4, -1, -1)).clone()
+            spikes[0] = 0
+            return spikes.mean(0)
+
+    own, got, (folding,) = both(Silenced(node("lif", 2.0, False, "m"), 4, "", "mean", False), eighths(3, 8))
+    torch.testing.assert_close(got, own)
+    assert folding.rule == UNROLL
+
+
+def test_a_dropout_of_spikingjelly_is_nothing_in_a_graph():
+    class Dropped(Feed):
+        def __init__(self):
+            super().__init__(node("lif", 2.0, False, "m"), 4, "current", "mean", False)
+            self.drop = layer.Dropout(0.5, step_mode="m")
+
+        def forward(self, x):
+            return self.drop(self.fire(self.up(x).expand(4, -1, -1))).mean(0)
+
+    own, got, (folding,) = both(Dropped().eval(), eighths(3, 8))
+    torch.testing.assert_close(got, own)
+    assert folding.rule == FOLD
+
+
+@pytest.mark.parametrize("name", ["v", "v_seq"])
+def test_a_forward_that_reads_a_state_is_refused_by_the_neurons_name(name):
+    class Reading(Feed):
+        def forward(self, x):
+            return self.fire(self.up(x).expand(4, -1, -1)).mean(0) + self.fire.v_threshold + getattr(self.fire, name)
+
+    with pytest.raises(UnsupportedError, match=f"reads `{name}` of fire.*compute from those"):
+        static_model(Reading(node("lif", 2.0, False, "m"), 4, "", "mean", False), eighths(3, 8))
+
+
+def test_a_forward_that_draws_random_numbers_is_refused():
+    class Encoding(Feed):
+        def forward(self, x):
+            return self.fire((torch.rand(4, *x.shape) < x.sigmoid()).float()).mean(0)
+
+    with pytest.raises(UnsupportedError, match=r"random numbers \(`rand`\): draw them outside"):
+        static_model(Encoding(node("lif", 2.0, False, "m"), 4, "", "mean", False), eighths(3, 8))
+
+
+def test_a_forward_that_depends_on_values_is_refused_and_prints_nothing(capfd):
+    class Choosing(Feed):
+        def forward(self, x):
+            return self.fire(self.up(-x if x.sum() > 0 else x).expand(4, -1, -1)).mean(0)
+
+    with pytest.raises(UnsupportedError, match="depend on shapes, not on values"):
+        static_model(Choosing(node("lif", 2.0, False, "m"), 4, "", "mean", False), eighths(3, 8))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_module_is_left_as_it_was():

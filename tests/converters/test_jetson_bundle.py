@@ -47,6 +47,12 @@ def test_an_export_passes_its_own_check(bundles, precision):
     assert {"manifest.json", "run.py", "README.md"} <= {p.name for p in bundle.folder.iterdir()}
 
 
+def test_the_plan_leaves_out_what_forward_does_not_run(nano):
+    items = {item.path: item for item in plan(nano, None, CARD).items}
+    assert [path for path, item in items.items() if item.rule == "left out"] == ["backbone.decoder"]
+    assert items["backbone.blocks.0.ffn.norm"].rule == "fold into fc1"
+
+
 def test_layers_fed_the_references_input_spike_the_same(bundles):
     rows = {row.name: row for row in bundles["fp32"].parity.rows}
     assert rows["spike counts layer by layer"].value <= rows["spike counts layer by layer"].limit

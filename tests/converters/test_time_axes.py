@@ -62,7 +62,8 @@ def test_targets_of_islands_refuse_every_such_neuron_and_name_the_remedy(time_ax
     assert not (tmp_path / "b").exists()
 
 
-def test_more_steps_than_a_graph_holds_are_refused():
-    refused = plan(stepped_model("carry", 17), None, load_card("jetson-orin-nano")).refused
-    assert len(refused) == 2
-    assert "17 steps are more than the 16" in refused[0].reason
+def test_more_steps_than_are_unrolled_are_one_loop():
+    made = plan(stepped_model("carry", 17), None, load_card("jetson-orin-nano"))
+    loops = [item for item in made.items if item.rule == "loop"]
+    assert len(loops) == 2
+    assert "its 17 steps are one loop" in loops[0].reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,12 +32,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling folder; on success it takes the place of `path` (an older one is removed last)."""
+    """Yield a temporary sibling folder; on success it takes the place of `path` (an older one is removed last).
+
+    What a process of ours that was killed left behind for the same `path` is removed first.
+    """
     path = path.resolve()
     if path == Path.cwd() or path in Path.cwd().parents:
         raise InputError(f"{path} is the working folder or above it; name a new folder inside it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    ours = f".{path.name}.{socket.gethostname()}-"
+    for left in path.parent.iterdir():
+        if left.name.startswith(ours) and _abandoned(left, left.name.removeprefix(ours).partition(".")[0]):
+            shutil.rmtree(left, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{ours}{os.getpid()}.", dir=path.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -48,6 +56,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _abandoned(folder: Path, process: str) -> bool:
+    """Whether a temporary folder is this user's, and the process in its name, of this machine, runs no more."""
+    if os.name != "posix" or not process.isdecimal() or folder.is_symlink() or not folder.is_dir():
+        return False
+    try:
+        if folder.stat().st_uid == os.getuid():
+            os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spikeport_errors import UsageError
+
 from .output import DEFAULTS, Common, Whole, decibels, progress, say, show
+
+
+def _span(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(":")]
+    except ValueError:
+        raise UsageError(f"--tokens is {text!r}; give MIN:OPT:MAX, as 16:64:128") from None
 
 
 def export(
@@ -21,6 +30,7 @@ def export(
     max_nmse_loss: str | None = None,
     qat: Whole | None = None,
     pad_heads: Whole = 1,
+    tokens: str | None = None,
     common: Common = DEFAULTS,
 ) -> int:
     """Convert a model for a target, run the result beside the reference, and write the bundle.
@@ -48,9 +58,11 @@ def export(
     max_nmse_loss
         Take the cheapest INT8 assignment that loses at most so much NMSE on held-out links, such as 0.05dB.
     qat
-        Fine-tune for INT8 so many steps on the embedded training links.
+        Fine-tune for INT8 so many steps on the embedded training links; 150 is a fair number.
     pad_heads
         Pad attention heads with zeros to a multiple of so many features, as 32, in a dense graph.
+    tokens
+        Let the number of tokens vary, as MIN:OPT:MAX, in a dense graph of a model whose forward takes any number.
     """
     from spikeport import api
 
@@ -69,6 +81,7 @@ def export(
             max_nmse_loss=None if max_nmse_loss is None else decibels(max_nmse_loss),
             qat=qat,
             pad_heads=pad_heads,
+            tokens=None if tokens is None else _span(tokens),
         )
         advance(f"export {model} for {target}", 1, 1)
     show(bundle, common)
