@@ -1,10 +1,9 @@
 """The published LWM v1.0 weights on genuine DeepMIMO cities: writes docs/lwm.md, docs/lwm.json and its pictures.
 
-    python benchmarks/lwm.py DATA [nmse nmse:Denver los tuned beam siblings noise beamforming pictures]
+    python benchmarks/lwm.py DATA [nmse nmse:Denver los tuned beam noise beamforming pictures]
 
 DATA is the folder of evaluation data (SPIKEPORT_DATA). Each section named is run and replaces its part of
-docs/lwm.json; lwm_page.py writes the page from that file. All sections but siblings take about 25 minutes of one core;
-siblings trains two models where build/lwm/ does not hold them yet, ten minutes each.
+docs/lwm.json; lwm_page.py writes the page from that file. All sections take about 25 minutes of one core.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -34,8 +32,6 @@ from spikeport_toolkit.tasks.features import KINDS, features_of, sequences_of
 from spikeport_toolkit.tasks.few_shot import few_shot, weighted_f1
 from spikeport_toolkit.tasks.probe import FineTuned, network_probe, ridge_probe
 from spikeport_toolkit.training.adaptation import Adaptation
-from spikeport_toolkit.training.loop import train
-from spikeport_toolkit.training.recipe import load_recipe
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS, PAGE = DOCS / "lwm.json", DOCS / "lwm.md"
@@ -46,7 +42,6 @@ CITIES = {
 }
 MASK_SEEDS = range(5)
 BEAM_LABELS = (95, 284, 948)
-SIBLINGS, SIBLING_STEPS, SIBLING_BATCH = ("lwm-1.0-spiking", "lwm-1.0-spiking-relu"), 500, 16
 DATA = Path()
 
 
@@ -96,27 +91,6 @@ def masked_nmse(network: LWM, name: str) -> dict:
         "median_db": float(np.mean(median)),
     }  # fmt: skip
     print(name, found, flush=True)
-    return found
-
-
-def siblings() -> dict:
-    """The spiking LWM and its ReLU twin, trained here on the embedded cities, measured as the published weights are."""
-    labels, found = los.labels(city("Denver")[0]), {}
-    for name in SIBLINGS:
-        folder = Path("build") / "lwm" / name
-        if not folder.is_dir():
-            recipe = load_recipe(name)
-            stages = tuple(replace(stage, steps=SIBLING_STEPS, batch=SIBLING_BATCH) for stage in recipe.stages)
-            train(replace(recipe, stages=stages), folder, device="cpu")
-        network = spikeport.load_model(str(folder))
-        curves = {kind: (kind, sequences_of(network, city("Denver")[1], kind)) for kind in KINDS}
-        probes = few_shot(curves, labels, 2, ridge_probe, counts=(50, 200, 900), draws=20, seed=0)
-        last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
-        found[name] = {
-            "nmse": {place: masked_nmse(network, place) for place in CITIES}, "ridge": [vars(c) for c in probes],
-            "steps": last["step"], "loss_db": last["loss_db"], "spike_rate": last["spike_rate"],
-        }  # fmt: skip
-        print(name, found[name]["ridge"], flush=True)
     return found
 
 
@@ -265,8 +239,8 @@ def few_shot_picture(plt) -> None:
 
 
 SECTIONS = {
-    "nmse": nmse, "los": los_curves, "tuned": tuned, "beam": beam_curves, "siblings": siblings, "noise": noise,
-    "beamforming": beams_made, "pictures": pictures,
+    "nmse": nmse, "los": los_curves, "tuned": tuned, "beam": beam_curves, "noise": noise, "beamforming": beams_made,
+    "pictures": pictures,
 }  # fmt: skip
 
 

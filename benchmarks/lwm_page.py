@@ -53,13 +53,6 @@ BEAM = """
 Label: the strongest beam of a codebook over 180 degrees, wide-band power. Weighted F1 in % by number of labels: the
 paper's Fig. 4, on one city. Ridge: mean of 5 draws. Res-1D-CNN: 200 steps of 64, one draw, so its rows are rough.
 """
-SIBLINGS = """
-## Ours: LWM with spiking feed-forward parts
-
-`lwm-1.0-spiking` (LIF, T = 4) and its ReLU twin, trained here by their recipes cut to {steps} steps of 16
-samples (of 4,000 of 64), on the embedded cities: a small part of the published model's training, one seed. Measured as
-above.
-"""
 NOISE = """
 ## Noise
 
@@ -143,20 +136,6 @@ def beam(found: dict[str, Any]) -> str:
     return text + "\n![Few-shot curves](lwm-few-shot.png)\n"
 
 
-def siblings(found: dict[str, Any]) -> str:
-    rows, probes = [], []
-    for name, row in found.items():
-        means = [f"{np.mean(row['nmse'][place]['pooled_db']):.2f}" for place in STATIONS]
-        rate = "-" if row["spike_rate"] is None else f"{row['spike_rate']:.3f}"
-        rows.append([name, *means, f"{row['loss_db']:.2f}", rate])
-        probes += [c | {"method": f"{name} {c['method']}"} for c in row["ridge"] if c["method"] != "raw"]
-    head = ["masked NMSE, dB", *(f"{name} BS{station}" for name, station in STATIONS.items())]
-    text = SIBLINGS.format(steps=next(iter(found.values()))["steps"])
-    text += table([*head, "last training loss, dB", "spike rate"], rows)
-    raw = [curve for curve in next(iter(found.values()))["ridge"] if curve["method"] == "raw"]
-    return text + "\nLine of sight, Denver, ridge probe, accuracy in %:\n" + curves(probes + raw, "accuracy")
-
-
 def noise(found: dict[str, Any]) -> str:
     rows = [[kind, *(f"{100 * value:.1f}" for value in values)] for kind, values in found["f1"].items()]
     rows.append(["cosine", *(f"{value:.3f}" for value in found["cosine"]), "1"])
@@ -194,7 +173,6 @@ SECTIONS = {
     "los": los,
     "tuned": tuned,
     "beam": beam,
-    "siblings": siblings,
     "noise": noise,
     "beamforming": beamforming,
     "pictures": pictures,

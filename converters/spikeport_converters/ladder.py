@@ -11,7 +11,7 @@ TensorRT-RTX     its compiler builds an engine, for SM86 and for SM120
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,19 +209,20 @@ def _profile(model: onnx.ModelProto, shapes: tensorrt_rtx.Shapes, path: Path) ->
     said = "; ".join(
         f"{name} {' | '.join('x'.join(map(str, shape)) for shape in given)}" for name, given in shapes.items()
     )
-    if any(dim.dim_param for value in model.graph.input for dim in _dims(value)[1:]):
-        return _run_at(path, shapes, said)
+    free = {value.name: [axis for axis, dim in enumerate(_dims(value)) if dim.dim_param] for value in model.graph.input}
+    if any(len(axes) > 1 for axes in free.values()):
+        return _run_at(path, shapes, {name: axes[0] for name, axes in free.items() if axes}, said)
     return Rung(PROFILE, PASSED, said)
 
 
-def _run_at(path: Path, shapes: tensorrt_rtx.Shapes, said: str) -> Rung:
-    """Run the graph at the least, best and most shape but for the batch, of which a few do."""
+def _run_at(path: Path, shapes: tensorrt_rtx.Shapes, batch: Mapping[str, int], said: str) -> Rung:
+    """Run the graph at the least, best and most shape but for the axis `batch` of each input, of which a few do."""
     rng, session = np.random.default_rng(0), OnnxRuntime().open(path)
     for place in range(3):
-        inputs = {
-            name: rng.standard_normal((min(given[place][0], _RUN_BATCH), *given[place][1:]), np.float32)
-            for name, given in shapes.items()
-        }
+        inputs = {}
+        for name, given in shapes.items():
+            sizes = [min(size, _RUN_BATCH) if batch.get(name) == a else size for a, size in enumerate(given[place])]
+            inputs[name] = rng.standard_normal(sizes, np.float32)
         sizes = " and ".join("x".join(map(str, value.shape)) for value in inputs.values())
         try:
             found = session.run(inputs).values

@@ -59,5 +59,6 @@ def losses(objective: Objective, model: nn.Module, parts: nn.Module, data: Batch
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        objective.stepped(model, parts)
         values.append(float(loss.detach()))
     return values

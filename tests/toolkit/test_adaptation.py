@@ -124,8 +124,6 @@ def test_every_family_has_layers_to_adapt() -> None:
 def test_bad_settings_are_refused_in_a_recipe(kind: str, settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Stage("prediction", steps=1, adaptation=kind, adaptation_settings=settings)
-    with pytest.raises(InputError, match="cannot be sharded"):
-        Recipe("r", "", "spikewfm-nano", 0, (Stage("masked", steps=1, adaptation="lora"),), sharding="full")
 
 
 @pytest.mark.parametrize("kind", ["lora", "last-k"])

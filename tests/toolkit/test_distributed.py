@@ -24,6 +24,7 @@ from spikeport_toolkit.training.trainer import Trainer
 STAGES = (
     Stage("masked", steps=3, batch=8, lr=1e-3, warmup=1, settings={"corruption": "drop"}),
     Stage("prediction", steps=3, batch=8, lr=1e-3, warmup=1, ema=0.9, validation=8, validate_every=2),
+    Stage("latent-masked", steps=2, batch=8, lr=1e-3, warmup=1, settings={"momentum": 0.5}),
 )
 TOML = """
 model = "spikewfm-nano-ilif"
@@ -39,14 +40,20 @@ warmup = 1
 """
 
 
+CODES = {"codebook": 16, "code_dim": 4, "decay": 0.5}
+TOKENIZER, FROZEN = ("tokenizer", CODES), ("next-token", {"tokenizer": "frozen", **CODES})
+BOTH = ("combined", {"terms": [{"objective": "prediction", "weight": 0.9}, {"objective": "contrastive"}]})
+VIEWS = ("contrastive", {"views": ["awgn", "frequency-roll"]})
+
+
 def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def assert_same_training(one: Path, two: Path) -> None:
     for here, there in zip(rows(one), rows(two), strict=True):
-        names = {"loss", "validation_loss", "gradient_norm"} & here.keys()
-        assert [here[name] for name in names] == pytest.approx([there[name] for name in names], rel=1e-4)
+        for name in {"loss", "validation_loss", "gradient_norm"} & here.keys():
+            assert here[name] == pytest.approx(there[name], rel=1e-4), (name, here)
     first, second = (load_file(folder / "model.safetensors") for folder in (one, two))
     assert {k: (v.shape, v.dtype) for k, v in first.items()} == {k: (v.shape, v.dtype) for k, v in second.items()}
     for name, value in first.items():
@@ -94,6 +101,58 @@ def test_two_processes_train_as_one_does_in_two_micro_batches(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "two"], "one process wrote"
 
 
+@pytest.mark.parametrize(
+    ("stages", "sharding"),
+    [
+        ([VIEWS, ("contrastive", {"pairs": "csi-cir", "form": "info-nce", "learn_temperature": False}), BOTH], "off"),
+        ([("contrastive", {"pairs": "neighbours", "views": ["phase", "subband-drop"]})], "off"),
+        ([("charting", {"by": "time"}), ("charting", {})], "off"),
+        ([TOKENIZER, FROZEN], "off"),
+        ([("next-token", {"noise_snr": [0.0, 20.0], **CODES})], "off"),
+        ([("next-token", {"update": "loss", **CODES})], "full"),
+        ([("prediction", {})], "off"),
+        ([("prediction", {})], "full"),
+        ([TOKENIZER, FROZEN, VIEWS], "full"),
+    ],
+    ids=[
+        "views",
+        "neighbours",
+        "triplets",
+        "tokenizer",
+        "codebook",
+        "learned-codebook",
+        "low-rank-updates",
+        "sharded-updates",
+        "sharded",
+    ],
+)
+def test_negatives_triplets_codebooks_and_low_rank_updates_are_those_of_one_process(
+    stages: list[tuple[str, dict[str, Any]]], sharding: str, tmp_path: Path
+) -> None:
+    made = [
+        Stage(
+            objective, steps=4, batch=12, accumulation=1 + number % 2, lr=1e-5 if objective == "charting" else 1e-3,
+            warmup=1, settings=settings, adaptation="lora" if objective == "prediction" else "full", validation=6,
+            validate_every=2,
+        )
+        for number, (objective, settings) in enumerate(stages)
+    ]  # fmt: skip
+    loop.train(recipe(*made), tmp_path / "one")
+    in_two(recipe(*made, save_every=100, sharding=sharding), tmp_path / "two")
+    assert_same_training(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_finished_runs_state_is_removed_by_one_process(tmp_path: Path) -> None:
+    """The kill came between the checkpoint and the removal; the others must not take `out` for another run's."""
+    chosen, out = recipe(Stage("masked", steps=1, batch=4)), tmp_path / "c"
+    loop.train(chosen, out)
+    before = (out / "model.safetensors").read_bytes()
+    (tmp_path / "c.training.safetensors").write_bytes(b"")
+    in_two(chosen, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    assert (out / "model.safetensors").read_bytes() == before
+
+
 def test_torchrun_trains_a_recipe_from_the_command_line(tmp_path: Path) -> None:
     values = ", ".join(f"{key} = {_toml(value)}" for key, value in recipe().model_settings.items())
     file = tmp_path / "small.toml"
@@ -112,6 +171,12 @@ def test_torchrun_trains_a_recipe_from_the_command_line(tmp_path: Path) -> None:
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     chosen = recipe(Stage("masked", steps=1, batch=6, accumulation=3))
     with pytest.raises(InputError, match="batch 6 cannot be cut for 4 processes x 3"):
+        Trainer(build(chosen.config()), chosen.stages[0], (0, 0), World(rank=0, size=4))
+
+
+def test_too_few_samples_to_validate_in_every_process_are_refused() -> None:
+    chosen = recipe(Stage("masked", steps=1, batch=8, validation=2))
+    with pytest.raises(InputError, match="validation 2 is too few for 4 processes x 1"):
         Trainer(build(chosen.config()), chosen.stages[0], (0, 0), World(rank=0, size=4))
 
 

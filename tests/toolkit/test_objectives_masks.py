@@ -1,5 +1,8 @@
 """Masks hide exactly what their names say, in the exact ratio."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,13 @@ from hypothesis import strategies as st
 from objective_models import batch, tiny
 
 from spikeport_errors import InputError
+from spikeport_toolkit.data.canonical import canonical_batch
 from spikeport_toolkit.data.impairments import awgn
+from spikeport_toolkit.data.sampler import embedded_split
+from spikeport_toolkit.models.families import build
+from spikeport_toolkit.models.lwm_masking import mask
+from spikeport_toolkit.models.presets import preset
+from spikeport_toolkit.objectives import objective
 from spikeport_toolkit.objectives.corruption import Filler, encode_hidden, mixes_tokens
 from spikeport_toolkit.objectives.encoder import encoder_of, noisy_tokens
 from spikeport_toolkit.objectives.frequency_prediction import FrequencyPrediction
@@ -115,6 +124,22 @@ def test_bert_hides_four_fifths_of_the_chosen_tokens() -> None:
     assert float(kept[where].float().mean()) == pytest.approx(0.1, abs=0.03)
     noise = seen[where & ~masked & ~kept]
     assert float(noise.square().mean().sqrt()) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["lwm-1.0-code", "lwm-1.0-paper", "lwm-1.1-code"])
+def test_an_lwm_is_trained_with_the_masks_of_its_version(name: str) -> None:
+    config: Any = replace(preset(name).config, layers=1)  # type: ignore[type-var]
+    model, wanted = build(config).eval(), objective("masked", {"kind": "lwm", "error": "mse"})
+    users, rng = np.arange(3), np.random.default_rng(0)
+    data = canonical_batch(embedded_split("train"), users, config.sampling, (0.0, 20.0), rng)
+    with torch.no_grad():
+        loss = wanted.loss(model, wanted.parts(model), data, np.random.default_rng(4))
+        masked = mask(model.inputs(data.clean), config, np.random.default_rng(4))
+        index = masked.positions[..., None].expand(-1, -1, config.values)
+        error = model.reconstruct(masked.tokens).gather(1, index) - masked.targets
+    assert float(loss) == pytest.approx(float(error.square().mean()), rel=1e-5)
+    with pytest.raises(InputError, match="is no LWM: take a kind of random"):
+        wanted.loss(tiny("encoder"), torch.nn.ModuleDict(), batch("encoder"), rng)
 
 
 def test_a_decoder_that_mixes_tokens_is_told_from_one_that_does_not() -> None:

@@ -21,13 +21,15 @@ from spikeport_toolkit.data.splits import embedded_links
 from spikeport_toolkit.data.store import TRAIN_CITIES
 from spikeport_toolkit.models.checkpoint import load_checkpoint, round_to_half, trained_cities, trained_links
 from spikeport_toolkit.models.families import build
+from spikeport_toolkit.models.layers import causal
 from spikeport_toolkit.models.presets import preset
 from spikeport_toolkit.models.spikewfm import ChannelPredictor
 from spikeport_toolkit.objectives import OBJECTIVES
 from spikeport_toolkit.objectives.masked import Masked
 from spikeport_toolkit.objectives.nmse import nmse
+from spikeport_toolkit.objectives.sharing import part_of
 from spikeport_toolkit.training import loop
-from spikeport_toolkit.training.batches import Batches, hold_out, part_of, validation_batches
+from spikeport_toolkit.training.batches import Batches, hold_out, validation_batches
 from spikeport_toolkit.training.optimiser import schedule
 from spikeport_toolkit.training.parallel import World
 from spikeport_toolkit.training.recipe import Recipe, Stage, load_recipe
@@ -35,6 +37,7 @@ from spikeport_toolkit.training.trainer import Trainer
 
 MASKED = Stage("masked", steps=3, batch=4, lr=1e-3, warmup=1)
 PREDICTION = dataclasses.replace(MASKED, objective="prediction", steps=4)
+CODES = {"codebook": 8, "code_dim": 4}
 LINKS = embedded_split("train")
 
 
@@ -102,13 +105,51 @@ def test_a_run_that_diverges_writes_no_checkpoint(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(OBJECTIVES, "diverging", Diverging)
     with pytest.raises(InputError, match="'diverging' is not finite at step 1: lower lr"):
         loop.train(recipe(dataclasses.replace(MASKED, objective="diverging")), tmp_path / "c")
-    assert not (tmp_path / "c").exists()
+    assert not list(tmp_path.iterdir()), "neither a checkpoint nor a log"
+
+
+@pytest.mark.parametrize(
+    ("stage", "says"),
+    [
+        (dataclasses.replace(MASKED, adaptation="probe"), "'probe' leaves nothing to train that .* 'masked' reaches"),
+        (
+            Stage("combined", steps=1, settings={"terms": [{"objective": "masked"}]}, adaptation="probe"),
+            "'probe' leaves",
+        ),
+        (dataclasses.replace(MASKED, adaptation="last-k", adaptation_settings={"layers": 9}), "9 layers of the 2"),
+        (dataclasses.replace(MASKED, settings={"kind": "lwm"}), "is no LWM"),
+    ],
+)
+def test_what_a_later_stage_cannot_train_is_refused_before_the_first_step(
+    stage: Stage, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=rf"^recipe small, stage 2: .*{says}"):
+        loop.train(recipe(MASKED, stage), tmp_path / "c", report=lambda now: pytest.fail(f"step {now.step}"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_probe_of_a_masked_autoencoder_trains_the_layers_that_the_objective_brings(tmp_path: Path) -> None:
+    stage = dataclasses.replace(MASKED, adaptation="probe", settings={"corruption": "drop"})
+    assert load_checkpoint(loop.train(recipe(stage), tmp_path / "c", max_steps=1))
+
+
+def test_a_stage_is_validated_at_its_end_unless_max_steps_cuts_it(tmp_path: Path) -> None:
+    def validated(name: str, most: int | None) -> list[int]:
+        stage = dataclasses.replace(MASKED, steps=3, validation=4, validate_every=2)
+        log = loop.train(recipe(stage), tmp_path / name, max_steps=most) / "log.jsonl"
+        return [row["step"] for row in map(json.loads, log.read_text().splitlines()) if "validation_loss" in row]
+
+    assert validated("whole", None) == [2, 3]
+    assert validated("cut", 1) == []
 
 
 @pytest.mark.parametrize(
     "change",
     [{"lr": float("nan")}, {"lr": "x"}, {"batch": 2.5}, {"settings": {"ratio": 2.0}}, {"clip": 0},
      {"snr_db": (5.0, -5.0)}, {"snr_db": (float("inf"), 1.0)}, {"regimes": ("R9",)}, {"regimes": ()},
+     {"regimes": (["R1"],)}, {"samples": 1_000_000_000}, {"steps": 2.5}, {"validation": 1, "accumulation": 2},
+     {"objective": "contrastive", "accumulation": 4}, {"objective": "charting", "accumulation": 2},
+     {"objective": "charting", "validation": 2},
      {"freeze_statistics": "yes"}, {"steps": True}, {"steps": 0}, {"epochs": 2.0}, {"steps": 0, "epochs": 2.0},
      {"samples": 3}, {"patience": 3}, {"accumulation": 3}, {"optimiser": "sgd"}, {"schedule": "linear"},
      {"amp": "fp8"}, {"adaptation": "some"}, {"ema": 1.0}, {"objective": "maskd"}, {"objective": 3},
@@ -123,7 +164,8 @@ def test_a_stage_out_of_range_is_refused(change: dict[str, object]) -> None:
     "change",
     [{"seed": -1}, {"seed": 2**32}, {"seed": 1.5}, {"workers": -1}, {"save_every": 0}, {"sharding": "half"},
      {"test": {"split": "train"}}, {"test": {"split": "best", "samples": 3}}, {"model_settings": {"layers": 0}},
-     {"model_settings": {"layer": 2}}],
+     {"model_settings": {"layer": 2}},
+     {"test": {"split": "unseen", "samples": -1}}, {"test": {"split": "unseen", "samples": 2.5}}],
 )  # fmt: skip
 def test_a_recipe_out_of_range_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InputError):
@@ -240,6 +282,85 @@ def test_a_part_of_a_batch_is_these_samples() -> None:
     np.testing.assert_allclose(part.geometry.channels(part.times_s), part.clean, atol=1e-6)
 
 
+def test_a_frozen_tokenizer_is_that_of_the_stage_before() -> None:
+    tokenizer = dataclasses.replace(MASKED, objective="tokenizer", settings=CODES, ema=0.5)
+    frozen = dataclasses.replace(MASKED, objective="next-token", settings={"tokenizer": "frozen", **CODES})
+    first, losses = advanced(tokenizer)
+    untouched = weights(trainer(tokenizer))
+    assert all(torch.equal(value, untouched[name]) for name, value in weights(first).items()), "the model waits"
+    model = first.finish()
+    before = first.handed_on()
+    second = Trainer(model, frozen, (3, 1), World(), before=before)
+    batches = Batches(LINKS, second.model.config, frozen, (3, 1))  # type: ignore[arg-type]
+    batch, _ = batches.at(0)
+    with torch.no_grad():
+        tokens = model.inputs(batch.clean)  # type: ignore[operator]
+        codes = first.parts["tokenizer"].codes(tokens)  # type: ignore[index]
+        assert torch.equal(codes, second.parts["tokenizer"].codes(tokens))  # type: ignore[index]
+        assert len(codes.unique()) > 1
+        order = second.stage.make_objective().sequence(model.backbone.token_grid)  # type: ignore[attr-defined]
+        with causal(model):
+            features = model.backbone.encode(
+                model.backbone.embed(tokens[:, order[:-1]]), torch.from_numpy(order[:-1]).expand(4, -1)
+            )  # type: ignore[union-attr]
+        logits = second.parts["predict"](features)  # type: ignore[index]
+        wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 1), codes[:, order[1:]].flatten())
+    losses = [second.advance(step, *batches.at(step))[0] for step in range(frozen.length)]
+    assert losses[0] == pytest.approx(float(wanted), rel=1e-5)
+    after = {name: value for name, value in second.handed_on().items() if name.startswith("tokenizer.")}
+    assert after.keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in after.items()), (
+        "codebook, averages, encoder, decoder"
+    )
+    assert any(not torch.equal(value, untouched[name]) for name, value in weights(second).items())
+
+
+@pytest.mark.parametrize(
+    "before",
+    [None, MASKED, dataclasses.replace(MASKED, objective="tokenizer", settings={"codebook": 16, "code_dim": 4})],
+)
+@pytest.mark.parametrize("combined", [False, True])
+def test_a_frozen_tokenizer_that_nobody_trains_is_refused(before: Stage | None, combined: bool) -> None:
+    wanted: dict[str, Any] = {"tokenizer": "frozen", **CODES}
+    last = dataclasses.replace(MASKED, objective="next-token", settings=wanted)
+    if combined:
+        terms = [{"objective": "masked"}, {"objective": "next-token", "settings": wanted}]
+        last = dataclasses.replace(MASKED, objective="combined", settings={"terms": terms})
+    with pytest.raises(InputError, match="tokenizer, codebook 8 and code_dim 4, or take tokenizer = joint"):
+        recipe(*(stage for stage in (before, last) if stage))
+    tokenizer = dataclasses.replace(MASKED, objective="tokenizer", settings=CODES)
+    assert len(recipe(tokenizer, last).stages) == 2
+
+
+def test_a_frozen_tokenizer_gives_the_codes_it_gave_whatever_the_update_was() -> None:
+    learned = dataclasses.replace(MASKED, objective="tokenizer", settings={"update": "loss", **CODES}, lr=0.1)
+    first, _ = advanced(learned)
+    model, before = first.finish(), first.handed_on()
+    assert before["tokenizer.quantise.learned"].any()
+    tokens = torch.randn(4, 8, first.parts["tokenizer"].encode[0].in_features)  # type: ignore[index]
+    codes = first.parts["tokenizer"].codes(tokens)  # type: ignore[index]
+    assert len(codes.unique()) > 1
+    for update in ("ema", "loss"):
+        settings = {"tokenizer": "frozen", "update": update, **CODES}
+        second = Trainer(
+            model,
+            dataclasses.replace(MASKED, objective="next-token", settings=settings),
+            (3, 1),
+            World(),
+            before=before,
+        )
+        assert torch.equal(second.parts["tokenizer"].codes(tokens), codes)  # type: ignore[index]
+
+
+def test_a_frozen_tokenizer_may_be_one_term_of_several(tmp_path: Path) -> None:
+    terms = [{"objective": "masked"}, {"objective": "next-token", "settings": {"tokenizer": "frozen", **CODES}}]
+    stages = (
+        dataclasses.replace(MASKED, objective="tokenizer", settings=CODES),
+        dataclasses.replace(MASKED, objective="combined", settings={"terms": terms}),
+    )
+    assert load_checkpoint(loop.train(recipe(*stages, model_settings=SMALL), tmp_path / "c"))
+
+
 def test_a_probe_leaves_the_backbone_as_it_is() -> None:
     probe = dataclasses.replace(PREDICTION, adaptation="probe")
     before = weights(trainer(probe, norm="bn"))
@@ -298,9 +419,14 @@ def test_nmse_is_error_over_power() -> None:
         ("model = ", "not valid TOML"),
         ("seed = 0", "'model' is missing"),
         ("{head}", "at least one"),
+        ("{head}\nsummary = 3\n[[stage]]\nobjective = 'masked'\nsteps = 1\nbatch = 2\nlr = 1", "summary is 3"),
         ("{head}\nlr = 1\nstage = [{}]", "unknown key 'lr'"),
         ("{head}\n[[stage]]\nobjective = 'masked'\nsteps = 1\nbatch = 2\nlrr = 1", "unknown key 'lrr'"),
         ("{head}\n[[stage]]\nobjective = 'masked'\nsteps = 1\nbatch = 2", "'lr' is missing"),
+        (
+            "{head}\n[[stage]]\nobjective = 'masked'\nsteps = 2.5\nbatch = 2\nlr = 1",
+            "mine, stage 1: steps is 2.5, wanted a whole",
+        ),
         ("{head}\n[[stage]]\nobjective = 'mask'\nsteps = 1\nbatch = 2\nlr = 1", "did you mean 'masked'"),
         ("{head}\n[[stage]]\nobjective = 'masked'\nsteps = 1\nbatch = 2\nlr = 1\nsettings = 3", "wanted a table"),
     ],
@@ -343,3 +469,11 @@ def test_the_command_tells_loss_and_spike_rate_and_where_the_checkpoint_is(
     said = capsys.readouterr()
     assert json.loads(said.out) == {"checkpoint": str(tmp_path / "d")}
     assert not said.err
+
+
+def test_data_that_is_no_store_is_told_in_our_own_words(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match="it is no npz archive") as told:
+        loop.train(recipe(MASKED), tmp_path / "c", data=tmp_path / "notes.txt")
+    assert "pickle" not in str(told.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

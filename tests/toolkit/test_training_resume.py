@@ -10,6 +10,7 @@ import pytest
 import torch
 from training_runs import fork_server, recipe, run
 
+from spikeport.cli.app import run as cli
 from spikeport_errors import InputError
 from spikeport_toolkit.models.checkpoint import load_checkpoint
 from spikeport_toolkit.training import loop
@@ -17,8 +18,10 @@ from spikeport_toolkit.training.recipe import Recipe, Stage
 
 STAGE = Stage("masked", steps=3, batch=4, lr=1e-3, warmup=1)
 PREDICTION = dataclasses.replace(STAGE, objective="prediction", steps=4)
+CODES = {"codebook": 8, "code_dim": 4}
 EVERYTHING = (
-    Stage("next-token", steps=50, batch=4, lr=2e-3, accumulation=2, settings={"codebook": 8, "code_dim": 4}),
+    Stage("tokenizer", steps=20, batch=4, lr=2e-3, settings=CODES),
+    Stage("next-token", steps=30, batch=4, lr=2e-3, accumulation=2, settings={"tokenizer": "frozen", **CODES}),
     Stage(
         "prediction", epochs=10, samples=21, batch=4, lr=2e-3, ema=0.9, validation=6, validate_every=3, patience=30,
         schedule="step", decay_every=10, optimiser="adam",
@@ -112,13 +115,28 @@ def test_batch_statistics_resume_across_stages(tmp_path: Path, at: int) -> None:
         assert torch.equal(value, resumed[key]), key
 
 
+@pytest.mark.parametrize("at", [2, 3, 4])
+def test_a_tokenizer_is_handed_on_across_a_kill(tmp_path: Path, at: int) -> None:
+    """The tokenizer of the best validation, of three that the stage has."""
+    tokenizer = dataclasses.replace(
+        STAGE, objective="tokenizer", settings=CODES, validation=4, validate_every=1, lr=0.1
+    )
+    frozen = dataclasses.replace(STAGE, objective="next-token", settings={"tokenizer": "frozen", **CODES})
+    chosen = recipe(tokenizer, frozen)
+    loop.train(chosen, tmp_path / "whole")
+    killed(chosen, tmp_path / "killed", at)
+    loop.train(chosen, tmp_path / "killed", resume=True)
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert (tmp_path / "killed" / "log.jsonl").read_text().count("\n") == 5
+
+
 def test_a_state_of_another_recipe_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     chosen, out = recipe(STAGE), tmp_path / "c"
     killed(chosen, out, 2)
     with pytest.raises(InputError, match="add --resume"):
         loop.train(chosen, out)
     for other in (dataclasses.replace(chosen, seed=4), recipe(dataclasses.replace(STAGE, lr=2e-3))):
-        with pytest.raises(InputError, match="another recipe"):
+        with pytest.raises(InputError, match=r"another recipe.* or give the recipe and the options"):
             loop.train(other, out, resume=True)
     state = tmp_path / "c.training.safetensors"
     state.write_bytes(state.read_bytes()[:-50])
@@ -138,3 +156,13 @@ def test_a_run_killed_after_its_last_step_is_finished_by_resume(tmp_path: Path) 
     assert loop.train(chosen, out, resume=True) == out
     assert weights(out) == before
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_resume_says_where_there_is_nothing_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tmp_path / "short.toml", tmp_path / "c"
+    stage = "[[stage]]\nobjective = 'masked'\nsteps = 1\nbatch = 2\nlr = 1e-3\n"
+    file.write_text(
+        f"model = 'spikewfm-nano-ilif'\nseed = 0\nmodel_settings = {{ d = 16, layers = 1, d_ff = 16 }}\n{stage}"
+    )
+    assert cli(["train", str(file), "--out", str(out), "--device", "cpu", "--resume"]) == 0
+    assert "nothing to resume, the run starts anew" in capsys.readouterr().out

@@ -60,9 +60,13 @@ def train(
         auto (CUDA where there is one), cpu or cuda.
     """
     from spikeport import api
+    from spikeport_toolkit.training.loop import state_of
 
     first = os.environ.get("RANK", "0") == "0"
     common = common if first else Common(quiet=True)
+    folder = out or Path(Path(recipe).name.removesuffix(".toml"))
+    if resume and folder.name and not folder.exists() and not state_of(folder).exists():
+        say(f"{state_of(folder)} does not exist: there is nothing to resume, the run starts anew", common)
     with _bar(common) as tell:
         folder = api.train(
             recipe,

@@ -72,6 +72,8 @@ def load_paths(path: Path) -> list[PathSet]:
     if not path.is_file():
         raise InputError(f"{path} is not a file: write it with `spikeport data make embedded --out DIR`")
     try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("it is no npz archive")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {k: archive[k] for k in archive.files}
         version = int(arrays["version"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -110,8 +111,12 @@ def _read(file: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise InputError(f"{file} does not exist; check the path") from None
     except Exception as error:  # the unpickler raises whatever a hostile file makes it raise
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise InputError(f"{file} is no weights file that can be opened safely ({reason}): fetch it again") from None
+        reason = "it is damaged, or holds Python objects, a whole model say, and not a state_dict() of tensors"
+        if not isinstance(error, pickle.UnpicklingError):
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(
+            f"{file} is no weights file that can be opened safely ({reason}): fetch it again, or save the state_dict()"
+        ) from None
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(key, str) for key in loaded):
         raise InputError(f"{file} holds a {type(loaded).__name__}, not a dictionary of named tensors: fetch it again")
     for key, value in loaded.items():

@@ -17,13 +17,14 @@ from .masked import Masked
 from .next_token import NextToken
 from .objective import Objective
 from .prediction import Prediction
+from .tokenizer import Tokenizer
 
 __all__ = ["OBJECTIVES", "Objective", "objective"]
 
 OBJECTIVES: dict[str, type[Objective]] = {
     kind.name: kind
     for kind in (
-        Masked, LatentMasked, NextToken, Contrastive, Charting, DomainTransform, Prediction,
+        Masked, LatentMasked, Tokenizer, NextToken, Contrastive, Charting, DomainTransform, Prediction,
         FrequencyPrediction, Combined,
     )
 }  # fmt: skip

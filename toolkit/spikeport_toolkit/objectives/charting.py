@@ -17,6 +17,7 @@ from ..data.sampler import Batch
 from .distances import distances
 from .encoder import pooled, width_of
 from .objective import Objective
+from .sharing import gathered, share
 
 NEARNESS = ("csi", "position", "time")
 
@@ -53,6 +54,16 @@ class Charting(Objective):
         chart = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, self.dimensions, bias=False))
         return nn.ModuleDict({"chart": chart})
 
+    @property
+    def whole(self) -> bool:
+        """Near and far samples are those of the whole batch."""
+        return True
+
+    @property
+    def fewest(self) -> int:
+        """A triplet."""
+        return 3
+
     def chart(self, model: nn.Module, parts: nn.Module, channel: Channel) -> Tensor:
         """Coordinates `[batch, dimensions]` of channels `[batch, time, antenna, frequency]`."""
         assert isinstance(parts, nn.ModuleDict)
@@ -61,12 +72,13 @@ class Charting(Objective):
     def loss(self, model: nn.Module, parts: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """Mean over the batch's samples, each an anchor once."""
         samples = len(batch.clean)
-        if samples < 3:
+        if samples < self.fewest:
             raise InputError(f"objective {self.name}: a batch of {samples} has no triplets; make it 3 or more")
-        anchor = self.chart(model, parts, batch.clean)
+        own = share(samples)
+        anchor = gathered(self.chart(model, parts, batch.clean[own]), samples)
         if self.by == "time":
             near_index = np.arange(samples)
-            near = self.chart(model, parts, self._later(batch))
+            near = gathered(self.chart(model, parts, self._later(batch)[own]), samples)
         else:
             near_index = distances(self.by, batch, f"objective {self.name}").argmin(1)
             near = anchor[torch.from_numpy(near_index).to(anchor.device)]

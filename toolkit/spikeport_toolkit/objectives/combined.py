@@ -15,6 +15,7 @@ from spikeport_errors import InputError, UsageError
 
 from ..data.sampler import Batch
 from .objective import Objective
+from .sharing import part_of, processes, share
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,33 @@ class Combined(Objective):
         """Weights and the objectives they weigh."""
         return tuple(self._term(index, term) for index, term in enumerate(self.terms))
 
+    @property
+    def whole(self) -> bool:
+        """As soon as one term needs the whole batch."""
+        return any(term.whole for _, term in self.objectives)
+
+    @property
+    def fewest(self) -> int:
+        """What the neediest term takes."""
+        return max(term.fewest for _, term in self.objectives)
+
+    def follow(self, before: Objective | None) -> None:
+        """What the terms need."""
+        for _, term in self.objectives:
+            term.follow(before)
+
+    def take_over(self, parts: nn.Module, before: Mapping[str, Tensor]) -> None:
+        """What the terms take."""
+        assert isinstance(parts, nn.ModuleList)
+        for (_, term), part in zip(self.objectives, parts, strict=True):
+            term.take_over(part, before)
+
+    def stepped(self, model: nn.Module, parts: nn.Module) -> None:
+        """What follows it for every term."""
+        assert isinstance(parts, nn.ModuleList)
+        for (_, term), part in zip(self.objectives, parts, strict=True):
+            term.stepped(model, part)
+
     def _term(self, index: int, term: Any) -> tuple[float, Objective]:
         from . import objective
 
@@ -59,10 +87,15 @@ class Combined(Objective):
         return nn.ModuleList(term.parts(model) for _, term in self.objectives)
 
     def loss(self, model: nn.Module, parts: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
-        """The weighted sum; the terms draw from `rng` one after the other."""
+        """The weighted sum; the terms draw from `rng` one after the other.
+
+        Of several processes each gives a term that needs no whole batch its share and a generator of its own.
+        """
         assert isinstance(parts, nn.ModuleList)
-        losses = [
-            weight * term.loss(model, part, batch, rng)
-            for (weight, term), part in zip(self.objectives, parts, strict=True)
-        ]
+        rank, size = processes()
+        losses = []
+        for (weight, term), part in zip(self.objectives, parts, strict=True):
+            cut = self.whole and not term.whole and size > 1
+            mine = (part_of(batch, share(len(batch.clean))), rng.spawn(size)[rank]) if cut else (batch, rng)
+            losses.append(weight * term.loss(model, part, *mine))
         return torch.stack(losses).sum()

@@ -20,6 +20,7 @@ from . import views
 from .distances import DISTANCES, distances
 from .encoder import pooled, width_of
 from .objective import Objective
+from .sharing import gathered, share
 
 VIEWS = ("awgn", "phase", "frequency-roll", "antenna-flip", "subband-drop")
 PAIRS = ("augmentation", "csi-cir", "neighbours")
@@ -94,6 +95,16 @@ class Contrastive(Objective):
             raise self._wrong("snr_db", "[low, high] in dB")
         self._snr("snr_db")
 
+    @property
+    def whole(self) -> bool:
+        """Every other sample of the batch is a negative, of whichever process."""
+        return True
+
+    @property
+    def fewest(self) -> int:
+        """A pair and a negative."""
+        return 3 if self.pairs == "neighbours" else 2
+
     def parts(self, model: nn.Module) -> nn.Module:
         """Projections and the logarithm of the temperature."""
         parts = nn.ModuleDict({"project": _projection(width_of(model), self.projection)})
@@ -120,21 +131,23 @@ class Contrastive(Objective):
     def loss(self, model: nn.Module, parts: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """Mean over the batch, whose other samples are the negatives."""
         clean = batch.clean
-        if len(clean) < (3 if self.pairs == "neighbours" else 2):
+        if len(clean) < self.fewest:
             raise InputError(f"objective {self.name}: a batch of {len(clean)} has no negatives; make it larger")
         assert isinstance(parts, nn.ModuleDict)
         temperature = parts.log_temperature.exp().clamp_min(COLDEST)  # type: ignore[operator]
-        a = F.normalize(parts["project"](pooled(model, self.view(clean, rng))), dim=-1)
+        samples, own = len(clean), share(len(clean))
+        a = F.normalize(parts["project"](pooled(model, self.view(clean, rng)[own])), dim=-1)
         if self.pairs == "neighbours":
+            a = gathered(a, samples)
             nearest = distances(self.distance, batch, f"objective {self.name}").argmin(1)
             return neighbour_nce(a, torch.from_numpy(nearest).to(a.device), temperature)
-        second = self.view(clean, rng)
+        second = self.view(clean, rng)[own]
         if self.pairs == "csi-cir":
             tower = getattr(model, "cir_tower", model)
             b = parts["project_cir"](pooled(tower, views.impulse_response(second)))
         else:
             b = parts["project"](pooled(model, second))
-        b = F.normalize(b, dim=-1)
+        a, b = gathered(torch.stack((a, F.normalize(b, dim=-1)), 1), samples).unbind(1)
         return info_nce(a, b, temperature) if self.form == "info-nce" else nt_xent(a, b, temperature)
 
 

@@ -12,8 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from spikeport_errors import InputError
-
 from ..data.sampler import Batch
 from .corruption import encode_hidden, filler
 from .encoder import encoder_of, noisy_tokens, tokens_of
@@ -30,7 +28,7 @@ class LatentMasked(Objective):
     With corruption `token` the student sees mask tokens and g is a linear map (data2vec, arXiv 2202.03555); with
     `drop` it sees the other tokens only and g is `predictor_layers` transformer layers over features and mask tokens
     (I-JEPA, arXiv 2301.08243). LN without weights keeps the teacher from shrinking. The teacher moves by m =
-    `momentum` at every loss that is differentiated; it lives in the parts and takes no gradient. With `noise_snr` the
+    `momentum` after every step; it lives in the parts and takes no gradient. With `noise_snr` the
     student's input is noisy and the teacher's clean.
     """
 
@@ -67,8 +65,6 @@ class LatentMasked(Objective):
         encoder = encoder_of(model)
         assert isinstance(parts, nn.ModuleDict)
         teacher = encoder_of(parts["teacher"].eval())
-        if torch.is_grad_enabled():
-            self._follow(parts["teacher"], cast(nn.Module, encoder))
         seen, _ = noisy_tokens(model, batch.clean, self.noise_snr, rng)
         hidden = hidden_tokens(self.kind, self.ratio, encoder.token_grid, len(seen), rng)
         with torch.no_grad():
@@ -79,10 +75,11 @@ class LatentMasked(Objective):
         return F.smooth_l1_loss(predicted[where], target[where].to(predicted), beta=self.beta)
 
     @torch.no_grad()
-    def _follow(self, teacher: nn.Module, student: nn.Module) -> None:
-        if any(isinstance(p, DTensor) for p in student.parameters()):
-            raise InputError(f'objective {self.name} keeps a whole teacher, and the model is sharded: sharding = "off"')
+    def stepped(self, model: nn.Module, parts: nn.Module) -> None:
+        """The teacher moves towards the student."""
+        assert isinstance(parts, nn.ModuleDict)
+        teacher, student = parts["teacher"], cast(nn.Module, encoder_of(model))
         for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
-            old.lerp_(new, 1 - self.momentum)
+            old.lerp_(new.full_tensor() if isinstance(new, DTensor) else new, 1 - self.momentum)
         for kept, now in zip(teacher.buffers(), student.buffers(), strict=True):
             kept.copy_(now)

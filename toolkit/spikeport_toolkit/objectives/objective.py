@@ -29,9 +29,35 @@ class Objective(Config, ABC):
         """Modules that the objective needs beside `model`; an empty ModuleDict where it needs none."""
         return nn.ModuleDict()
 
+    @property
+    def whole(self) -> bool:
+        """Whether a loss needs the whole batch (negatives, triplets, a codebook), not just a process's share of it.
+
+        Several processes then give `loss` the whole batch and generators in one state; it computes the network's part
+        on `sharing.share` only, and gives the loss of its share, or of all.
+        """
+        return False
+
+    @property
+    def fewest(self) -> int:
+        """Samples that a loss takes at least."""
+        return 1
+
+    def follow(self, before: Objective | None) -> None:
+        """InputError where the objective of the stage before (None: there is none) trains no parts that this needs."""
+        return
+
+    def take_over(self, parts: nn.Module, before: Mapping[str, Tensor]) -> None:
+        """Put what this objective takes of the state `before` of the last stage's parts into its own `parts`."""
+        return
+
     @abstractmethod
     def loss(self, model: nn.Module, parts: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
         """The scalar to minimise on `batch`; InputError where the model or the batch lacks what it takes."""
+
+    def stepped(self, model: nn.Module, parts: nn.Module) -> None:
+        """What follows an optimiser step: a teacher's, say."""
+        return
 
     def decibels(self, loss: float) -> float | None:
         """`loss` in dB where it is a ratio of powers; None where dB mean nothing."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .nmse import nmse
+from .sharing import gathered
 
 SMALL = 1e-5
 
@@ -23,8 +24,8 @@ class VectorQuantiser(nn.Module):
         N_k <- gamma N_k + (1 - gamma) n_k,   M_k <- gamma M_k + (1 - gamma) sum z,   e_k = M_k / N_k
 
     The codebook starts from encodings of the first batch, and under EMA a code that hardly anything falls to
-    (N_k < 1 / 100 of its even share) is set to an encoding of the batch, drawn by `rng`. Of several processes the first
-    one's averages are kept.
+    (N_k < 1 / 100 of its even share) is set to an encoding of the batch, drawn by `rng`. Several processes count,
+    sum and draw over the encodings of all, with generators in one state, so that their codebooks stay one.
     """
 
     codebook: Tensor
@@ -36,27 +37,35 @@ class VectorQuantiser(nn.Module):
         super().__init__()
         self.beta, self.decay = beta, decay
         codebook = torch.randn(codes, dim)
-        if decay is None:
-            self.codebook = nn.Parameter(codebook)
-        else:
-            self.register_buffer("codebook", codebook)
+        self.register_buffer("codebook", codebook)
+        self.learned = nn.Parameter(torch.zeros(codes, dim)) if decay is None else None
         self.register_buffer("size", torch.ones(codes))
         self.register_buffer("total", codebook.clone())
         self.register_buffer("started", torch.tensor(False))
 
-    def forward(self, z: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """`z` `[vector, dim]` to (e_k with the gradient of z, k `[vector]`, L)."""
+    @property
+    def vectors(self) -> Tensor:
+        """e_k `[code, dim]`: the averages, or where the codebook started and what it has learned since."""
+        return self.codebook if self.learned is None else self.codebook + self.learned
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """Codes k `[vector]` of `z` `[vector, dim]`."""
+        return torch.cdist(z.detach(), self.vectors.detach()).argmin(1)
+
+    def forward(self, z: Tensor, rng: np.random.Generator, vectors: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """`z` `[vector, dim]` to (e_k with the gradient of z, k `[vector]`, L); all processes have `vectors`."""
         learning = self.training and torch.is_grad_enabled()
+        everywhere = gathered(z.detach(), vectors or len(z)) if learning else z
         if learning and not self.started:
-            self._set(torch.ones_like(self.size, dtype=torch.bool), z.detach(), rng)
+            self._set(torch.ones_like(self.size, dtype=torch.bool), everywhere, rng)
             self.started.fill_(True)
-        codes = torch.cdist(z.detach(), self.codebook.detach()).argmin(1)
-        chosen = self.codebook[codes]
+        codes = self.nearest(z)
+        chosen = self.vectors[codes]
         loss = self.beta * F.mse_loss(z, chosen.detach())
         if self.decay is None:
             loss = loss + F.mse_loss(chosen, z.detach())
         elif learning:
-            self._follow(z.detach(), codes, rng)
+            self._follow(everywhere, gathered(codes, len(everywhere)), rng)
         return z + (chosen - z).detach(), codes, loss
 
     @torch.no_grad()
@@ -69,8 +78,11 @@ class VectorQuantiser(nn.Module):
 
     @torch.no_grad()
     def _set(self, which: Tensor, z: Tensor, rng: np.random.Generator) -> None:
-        """Codes `which` `[code]` become encodings drawn from `z`, as if their even share had fallen to them."""
-        drawn = torch.from_numpy(rng.integers(0, len(z), len(which))).to(z.device)
+        """Codes `which` `[code]` become encodings drawn from `z`, as if their even share had fallen to them.
+
+        No encoding is drawn twice where there are enough: between equal codes rounding would decide.
+        """
+        drawn = torch.from_numpy(rng.choice(len(z), len(which), replace=len(z) < len(which))).to(z.device)
         share = len(z) / len(which)
         self.codebook.copy_(torch.where(which.unsqueeze(1), z[drawn].to(self.codebook), self.codebook))
         self.size.masked_fill_(which, share)
@@ -91,9 +103,17 @@ class PatchTokenizer(nn.Module):
         self.quantise = VectorQuantiser(codes, dim, beta, decay)
         self.decode = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, values))
 
-    def forward(self, tokens: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Tokens `[batch, token, value]` to (codes `[batch, token]`, loss)."""
-        z = self.encode(tokens.flatten(0, 1))
-        quantised, codes, loss = self.quantise(F.rms_norm(z.float(), z.shape[-1:]), rng)
+    @torch.no_grad()
+    def codes(self, tokens: Tensor) -> Tensor:
+        """Codes `[batch, token]` of tokens `[batch, token, value]`."""
+        return self.quantise.nearest(self._encodings(tokens)).view(tokens.shape[:2])
+
+    def forward(self, tokens: Tensor, rng: np.random.Generator, samples: int | None = None) -> tuple[Tensor, Tensor]:
+        """Tokens `[batch, token, value]` to (codes `[batch, token]`, loss); `samples`: how many all processes have."""
+        quantised, codes, loss = self.quantise(self._encodings(tokens), rng, (samples or len(tokens)) * tokens.shape[1])
         decoded = self.decode(quantised).view(tokens.shape)
         return codes.view(tokens.shape[:2]), loss + nmse(decoded, tokens).mean()
+
+    def _encodings(self, tokens: Tensor) -> Tensor:
+        z = self.encode(tokens.flatten(0, 1))
+        return F.rms_norm(z.float(), z.shape[-1:])

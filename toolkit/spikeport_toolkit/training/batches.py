@@ -26,7 +26,6 @@ Seed = tuple[int, int]
 HOLD_OUT = 5
 """Every fifth training link is for validation where a recipe validates."""
 SET, ORDER, VALIDATION = 1, 2, 3
-PER_SAMPLE = ("clean", "observed", "snr_db", "unimpaired", "noise_power")
 
 
 def hold_out(links: Links) -> tuple[Links, Links]:
@@ -117,16 +116,6 @@ def validation_batches(links: Links, config: Config, stage: Stage, seed: Seed) -
     """The validation set of a stage, as `Batches.once` reads it."""
     whole = replace(stage, samples=stage.validation, batch=min(stage.batch, stage.validation), accumulation=1)
     return Batches(links, config, whole, seed)
-
-
-def part_of(batch: Batch, part: slice) -> Batch:
-    """The samples `part` of a batch."""
-    values: dict[str, Any] = {name: getattr(batch, name) for name in PER_SAMPLE}
-    values = {name: None if value is None else value[part] for name, value in values.items()}
-    values["interferers"] = tuple(other[part] for other in batch.interferers)
-    if (made := batch.geometry) is not None:
-        values["geometry"] = replace(made, users=made.users[part], velocity=made.velocity[part])
-    return replace(batch, **values)
 
 
 def _chosen(links: Links, which: NDArray[np.intp]) -> Links:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spikeport_errors import InputError
 
@@ -19,7 +19,7 @@ from .batches import Batches, Links, hold_out, validation_batches
 from .metrics import Metrics, SpikeRate
 from .parallel import World, world
 from .provenance import checkpoint_files, start_weights, training_links
-from .recipe import Recipe
+from .recipe import Recipe, in_stage
 from .state import load_state, reading, save_state
 from .trainer import Trainer
 
@@ -66,18 +66,27 @@ def train(
     """
     if not out.name:
         raise InputError(f"{out} cannot be a checkpoint folder; name a new folder")
-    files = _Files(out.with_name(f"{out.name}.training.safetensors"), out.with_name(f"{out.name}.training.jsonl"))
-    if resume and files.state.exists() and (out / CONFIG).is_file():
-        files.remove()  # the run was killed when all was done but this
-        return out
-    if out.exists():
-        raise InputError(f"{out} exists; give another --out or remove it")
-    if files.state.exists() and not resume:
-        raise InputError(f"{files.state} is the state of an earlier run; add --resume to go on with it, or remove it")
+    files = _Files(state_of(out), out.with_name(f"{out.name}.training.jsonl"))
     with world(device) as processes, _threads(recipe.threads):
+        if processes.told(resume and files.state.exists() and (out / CONFIG).is_file()):
+            if processes.first:
+                files.remove()  # the run was killed when all was done but this
+            processes.wait()
+            return out
+        if out.exists():
+            raise InputError(f"{out} exists; give another --out or remove it")
+        if files.state.exists() and not resume:
+            raise InputError(
+                f"{files.state} is the state of an earlier run; add --resume to go on with it, or remove it"
+            )
         run = _Run(recipe, files, processes, data, start, max_steps, save_every, tensorboard, report)
         processes.wait()
-        model = run.train()
+        try:
+            model = run.train()
+        except BaseException:
+            if processes.first and not run.done:
+                files.log.unlink(missing_ok=True)
+            raise
         if processes.first:
             round_to_half(model)
             extra = {"recipe.toml": recipe.text, "log.jsonl": files.log.read_text(), **run.made_of}
@@ -85,6 +94,11 @@ def train(
             files.remove()
         processes.wait()
     return out
+
+
+def state_of(out: Path) -> Path:
+    """Where the state of an unfinished run to `out` is."""
+    return out.with_name(f"{out.name}.training.safetensors")
 
 
 @dataclass(frozen=True)
@@ -125,6 +139,8 @@ class _Run:
 
     def train(self) -> nn.Module:
         """All stages, from the saved state if there is one; the trained model."""
+        if not self.files.state.exists():
+            self._rehearse()
         torch.manual_seed(self.recipe.seed)
         model = build(self.recipe.config())
         if self.start is not None:
@@ -148,12 +164,26 @@ class _Run:
             self._stage(index, step, trainer, metrics)
             model, step = trainer.finish(), 0
             if index + 1 < len(self.stages):
-                trainer = self._trainer(model, index + 1)
+                trainer = self._trainer(model, index + 1, trainer.handed_on())
                 self._save(trainer, index + 1, 0, metrics)
         metrics.close()
         return model
 
+    def _rehearse(self) -> None:
+        """A loss of every stage on untrained weights and a few samples: what cannot be trained is refused at once."""
+        before = None
+        for index, stage in enumerate(self.stages):
+            with in_stage(self.recipe.name, index):
+                trainer = self._trainer(build(self.recipe.config()), index, before)
+                few = max(2, stage.make_objective().fewest)
+                few_samples = replace(
+                    stage.shortened(1), samples=0, batch=few, accumulation=1, validation=0, patience=0
+                )
+                trainer.rehearse(*Batches(self.links, self.recipe.config(), few_samples, trainer.seed).at(0))
+                before = trainer.handed_on()
+
     def _stage(self, index: int, first: int, trainer: Trainer, metrics: Metrics) -> None:
+        whole = self.recipe.stages[index].length
         stage, seed, config = self.stages[index], (self.recipe.seed, index), self.recipe.config()
         total, name = sum(s.length for s in self.stages), stage.objective
         validation = None
@@ -169,7 +199,7 @@ class _Run:
                 values = {"loss": loss, "loss_db": in_db(loss), "spike_rate": rate, "gradient_norm": norm}
                 metrics.row(self.done, name, step + 1, **values)
             self.report(Progress(name, self.done, total, loss, in_db(loss), rate))
-            if validation is not None and (step + 1) % stage.validation_interval == 0:
+            if validation is not None and ((step + 1) % stage.validation_interval == 0 or step + 1 == whole):
                 loss = trainer.validate(validation)
                 rates.take()
                 metrics.row(self.done, name, step + 1, validation_loss=loss, validation_loss_db=in_db(loss))
@@ -179,8 +209,8 @@ class _Run:
                 self._save(trainer, index, step + 1, metrics)
         rates.remove()
 
-    def _trainer(self, model: nn.Module, index: int) -> Trainer:
-        return Trainer(model, self.stages[index], (self.recipe.seed, index), self.world, self.recipe.sharding)
+    def _trainer(self, model: nn.Module, index: int, before: Mapping[str, Tensor] | None = None) -> Trainer:
+        return Trainer(model, self.stages[index], (self.recipe.seed, index), self.world, self.recipe.sharding, before)
 
     def _save(self, trainer: Trainer, stage: int, step: int, metrics: Metrics) -> None:
         tensors = trainer.tensors()

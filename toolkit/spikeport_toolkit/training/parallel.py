@@ -34,7 +34,8 @@ class World:
         """`module`, with its gradients averaged over the processes: whole in each, or sharded (`full`, FSDP).
 
         Sharding goes by the layers of `model`, a part of `module`: what its outermost `nn.ModuleList`s hold is gathered
-        when it is computed, the rest for all of a step. The parameters of `module` become DTensors then.
+        when it is computed, the rest for all of a step. The parameters of `module` become DTensors then, but for the
+        fixed ones beside `model` (a teacher, a frozen tokenizer), which every process holds whole.
         """
         if self.size == 1:
             return module
@@ -49,7 +50,8 @@ class World:
         mesh = init_device_mesh(self.device.type, (self.size,))
         for layer in _layers(model):
             fully_shard(layer, mesh=mesh)
-        fully_shard(module, mesh=mesh)
+        fixed = {p for p in module.parameters() if not p.requires_grad} - set(model.parameters())
+        fully_shard(module, mesh=mesh, ignored_params=fixed)
         for part in module.modules():
             if isinstance(part, FSDPModule):
                 part.set_force_sum_reduction_for_comms(True)  # gloo takes a mean for a sum
@@ -62,6 +64,14 @@ class World:
             dist.all_reduce(value)
             value = value / self.size
         return float(value)
+
+    def told(self, value: bool) -> bool:
+        """What the first process has for `value`, in every process."""
+        if self.size == 1:
+            return value
+        said = torch.tensor(int(value), device=self.device)
+        dist.broadcast(said, 0)
+        return bool(said)
 
     def wait(self) -> None:
         """Until every process is here."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +20,7 @@ from .adaptation import ADAPTATIONS, Adaptation
 
 REAL = (int, float)
 RANGES: dict[str, tuple[Any, float, float]] = {
-    "steps": (int, 0, 1e7), "epochs": (REAL, 0, 1e6), "samples": (int, 0, 1e9), "validation": (int, 0, 1e7),
+    "steps": (int, 0, 1e7), "epochs": (REAL, 0, 1e6), "samples": (int, 0, 1e7), "validation": (int, 0, 1e7),
     "validate_every": (int, 0, 1e7), "patience": (int, 0, 1e6), "batch": (int, 2, 65_536),
     "accumulation": (int, 1, 4096), "lr": (REAL, 1e-9, 10), "warmup": (int, 0, 1e6), "decay_every": (int, 1, 1e7),
     "decay": (REAL, 1e-3, 1), "weight_decay": (REAL, 0, 10), "clip": (REAL, 1e-6, 1e6), "ema": (REAL, 0, 0.999999),
@@ -51,7 +52,7 @@ class Stage:
     validation: int = 0
     """Samples to validate on, of links kept out of training; the best weights are kept. 0: none."""
     validate_every: int = 0
-    """Steps between validations; 0: an epoch, or 250 without epochs."""
+    """Steps between validations; 0: an epoch, or 250 without epochs. The stage's end is validated too."""
     patience: int = 0
     """Stop after this many validations without a new best; 0: never."""
     accumulation: int = 1
@@ -85,7 +86,8 @@ class Stage:
         for name, (kind, low, high) in RANGES.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-                raise InputError(f"recipe: {name} is {value!r}, wanted {low:g} to {high:g}")
+                wanted = f"{low:g} to {high:g}" if kind is REAL else f"a whole number, {int(low):,} to {int(high):,}"
+                raise InputError(f"recipe: {name} is {value!r}, wanted {wanted}")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"recipe: {name} is {getattr(self, name)!r}, wanted one of {', '.join(known)}")
@@ -97,7 +99,8 @@ class Stage:
             raise InputError(f"recipe: snr_db is {snr!r}, wanted [low, high] in dB")
         if not -100 <= snr[0] <= snr[1] <= 100:
             raise InputError(f"recipe: snr_db is {list(snr)}, wanted low <= high within -100 to 100 dB")
-        if not isinstance(self.regimes, tuple) or not self.regimes or not set(self.regimes) <= {"R1", "R2"}:
+        regimes = self.regimes
+        if not isinstance(regimes, tuple) or not regimes or any(each not in ("R1", "R2") for each in regimes):
             raise InputError(f"recipe: regimes is {self.regimes!r}, wanted a list of R1, R2 or both")
         if (self.steps > 0) == (self.epochs > 0):
             raise InputError("recipe: a stage has either steps or epochs (with samples), above 0: give one of them")
@@ -107,7 +110,13 @@ class Stage:
             raise InputError(f"recipe: patience {self.patience} needs validation samples: add validation = 500, say")
         if self.batch % self.accumulation:
             raise InputError(f"recipe: batch {self.batch} is no multiple of accumulation {self.accumulation}")
-        self.make_objective()
+        fewest = self.make_objective().fewest
+        for name, samples in (("batch", self.batch), ("validation", self.validation)):
+            if samples and (each := samples // self.accumulation) < fewest:
+                raise InputError(
+                    f"recipe: {name} {samples} / accumulation {self.accumulation} is {each}, and {self.objective} "
+                    f"takes {fewest} samples at least: raise {name} or lower accumulation"
+                )
         _ = self.adapts
 
     def make_objective(self) -> Objective:
@@ -174,13 +183,19 @@ class Recipe:
         for name, (low, high) in RUN_RANGES.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise InputError(f"recipe {self.name}: {name} is {value!r}, wanted {low} to {high:,}")
+                raise InputError(f"recipe {self.name}: {name} is {value!r}, wanted a whole number, {low} to {high:,}")
+        if not isinstance(self.summary, str):
+            raise InputError(f"recipe {self.name}: summary is {self.summary!r}, wanted a line of text")
         if self.sharding not in ("off", "full"):
             raise InputError(f"recipe {self.name}: sharding is {self.sharding!r}, wanted off or full")
         if self.test and (set(self.test) != {"split", "samples"} or self.test["split"] not in SPLITS):
             raise InputError(f"recipe {self.name}: test has split (one of {', '.join(SPLITS)}) and samples")
-        if self.sharding == "full" and any(stage.adaptation == "lora" for stage in self.stages):
-            raise InputError(f'recipe {self.name}: low-rank updates cannot be sharded: take sharding = "off"')
+        samples = self.test.get("samples", 1)
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+            raise InputError(f"recipe {self.name}: the test's samples are {samples!r}, wanted a whole number above 0")
+        for index, (stage, before) in enumerate(zip(self.stages, (None, *self.stages), strict=False)):
+            with in_stage(self.name, index):
+                stage.make_objective().follow(before.make_objective() if before else None)
         self.config()
 
     def config(self) -> Config:
@@ -238,32 +253,42 @@ def _recipe(name: str, table: Mapping[str, Any], text: str) -> Recipe:
     if not isinstance(table["model"], str) or not isinstance(table["stage"], list) or not table["stage"]:
         raise InputError(f"recipe {name}: model is a preset's name, and there is at least one [[stage]]")
     known = {f.name for f in fields(Recipe)} - {"name", "text", "stages"} | {"stage"}
-    values = _known(name, "recipe", table, known)
+    values = _known(f"recipe {name}", "recipe", table, known)
     for key in ("model_settings", "test"):
         if not isinstance(values.get(key, {}), Mapping):
             raise InputError(f"recipe {name}: {key} is {values[key]!r}, wanted a table")
-    stages = tuple(_stage(name, stage) for stage in values.pop("stage"))
+    stages = tuple(_stage(name, index, stage) for index, stage in enumerate(values.pop("stage")))
     return Recipe(name=name, text=text, stages=stages, **{"summary": "", **values})
 
 
-def _stage(name: str, table: Any) -> Stage:
+@contextmanager
+def in_stage(recipe: str, index: int) -> Iterator[None]:
+    """An InputError inside names the recipe and the stage."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"recipe {recipe}, stage {index + 1}: {str(error).removeprefix('recipe: ')}") from None
+
+
+def _stage(name: str, index: int, table: Any) -> Stage:
     if not isinstance(table, Mapping):
         raise InputError(f"recipe {name}: a stage is a [[stage]] table, not {table!r}")
-    values = _known(name, "stage", table, {f.name for f in fields(Stage)})
-    missing = sorted({"objective", "batch", "lr"} - set(values))
-    if missing:
-        raise InputError(f"recipe {name}: {missing[0]!r} is missing in a stage; add it")
-    for key in ("settings", "adaptation_settings"):
-        if not isinstance(values.get(key, {}), Mapping):
-            raise InputError(f"recipe {name}: {key} is {values[key]!r}, wanted a table")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Stage(**values)
+    with in_stage(name, index):
+        values = _known("recipe", "stage", table, {f.name for f in fields(Stage)})
+        missing = sorted({"objective", "batch", "lr"} - set(values))
+        if missing:
+            raise InputError(f"{missing[0]!r} is missing; add it")
+        for key in ("settings", "adaptation_settings"):
+            if not isinstance(values.get(key, {}), Mapping):
+                raise InputError(f"{key} is {values[key]!r}, wanted a table")
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return Stage(**values)
 
 
-def _known(name: str, what: str, table: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+def _known(where: str, what: str, table: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
     unknown = sorted(set(table) - known)
     if unknown:
-        raise InputError(f"recipe {name}: unknown key {unknown[0]!r}; a {what} has {', '.join(sorted(known))}")
+        raise InputError(f"{where}: unknown key {unknown[0]!r}; a {what} has {', '.join(sorted(known))}")
     return dict(table)
 
 

@@ -47,7 +47,10 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (SafetensorError, OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not a state of this run ({reason}): remove it and start again") from None
+        raise InputError(
+            f"{path} is not a state of this run ({reason}): remove it and start again, or give the recipe and the "
+            "options that it was made with"
+        ) from None
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

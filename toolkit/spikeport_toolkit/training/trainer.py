@@ -15,9 +15,10 @@ from spikeport_errors import InputError
 from ..data.sampler import Batch
 from ..models.families import build
 from ..objectives import Objective
+from ..objectives.sharing import part_of
 from .adaptation import adapt, merge, training_mode
 from .average import Best, MovingAverage
-from .batches import Batches, Seed, part_of
+from .batches import Batches, Seed
 from .optimiser import make_optimiser, schedule
 from .parallel import World, accumulating, fill, sharded_like, whole
 from .recipe import Stage
@@ -42,11 +43,15 @@ class Trainer:
     """Trains one stage, step by step.
 
     A batch is cut in processes x micro-batches parts of one size; part k > 0 of several has its own generator, and
-    torch's generator is seeded for every part. So a run depends on (seed, stage, step, number of parts) and nothing
-    that happened before, but for what `tensors` and `facts` hold.
+    torch's generator is seeded for every part. An objective that needs whole batches gets whole micro-batches in every
+    process, and one generator. So a run depends on (seed, stage, step, number of parts) and nothing that happened
+    before, but for what `tensors` and `facts` hold. `before` is what the last stage has `handed_on`.
     """
 
-    def __init__(self, model: nn.Module, stage: Stage, seed: Seed, world: World, sharding: str = "off"):
+    def __init__(
+        self, model: nn.Module, stage: Stage, seed: Seed, world: World, sharding: str = "off",
+        before: Mapping[str, Tensor] | None = None,
+    ):  # fmt: skip
         if stage.amp == "fp16" and (world.device.type != "cuda" or sharding != "off"):
             raise InputError(
                 f"recipe: amp fp16 needs a CUDA device and no sharding, and this run is on {world.device.type} with "
@@ -57,27 +62,35 @@ class Trainer:
                 f"recipe: batch {stage.batch} cannot be cut for {world.size} processes x {stage.accumulation} "
                 "micro-batches: choose a multiple"
             )
+        if 0 < stage.validation < world.size * stage.accumulation:
+            raise InputError(
+                f"recipe: validation {stage.validation} is too few for {world.size} processes x {stage.accumulation} "
+                "micro-batches: raise it"
+            )
         self.model, self.stage, self.seed, self.world = model.to(world.device), stage, seed, world
         objective = stage.make_objective()
         adapt(model, stage.adapts, _number((*seed, 0, 0, 1)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_number((*seed, 0, 0, 0)))
-            self.parts = objective.parts(model).to(world.device)
-        if world.size > 1 and sharding == "full" and any(not p.requires_grad for p in self.parts.parameters()):
-            raise InputError(
-                f"recipe: objective {stage.objective} keeps a teacher or fixed values beside the model, which cannot "
-                'be sharded: take sharding = "off"'
-            )
+            self.parts = objective.parts(model)
+        if before is not None:
+            objective.take_over(self.parts, before)
+        self.parts.to(world.device)
         self._step = Step(objective, model, self.parts)
         self._training_mode()
         if not any(p.requires_grad for p in self._step.parameters()):
-            raise InputError(f"recipe: adaptation {stage.adaptation!r} leaves nothing to train: take another")
+            raise self._idle()
         self._wrapped = world.wrap(self._step, model, sharding)
         self._trained = [p for p in self._step.parameters() if p.requires_grad]
         self._optimiser = make_optimiser(self._trained, stage)
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=stage.amp == "fp16")
         self._average = MovingAverage(self._trained, stage.ema) if stage.ema else None
         self.best = Best()
+
+    def rehearse(self, batch: Batch, rng: np.random.Generator) -> None:
+        """One loss, to no effect but on batch statistics: InputError where it reaches nothing that is trained."""
+        if not self._loss(self._step, batch, rng).requires_grad:
+            raise self._idle()
 
     def advance(self, step: int, batch: Batch, rng: np.random.Generator) -> tuple[float, float]:
         """One optimiser step; the loss (mean over parts and processes) and the gradient's norm before clipping."""
@@ -96,6 +109,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self._trained, self.stage.clip)
         self._scaler.step(self._optimiser)
         self._scaler.update()
+        self._step.objective.stepped(self.model, self.parts)
         if self._average is not None:
             self._average.update(step)
         return total / self.stage.accumulation, float(whole(norm))
@@ -114,7 +128,7 @@ class Trainer:
                     count += samples
             sums = torch.tensor([total, count], dtype=torch.float64, device=self.world.device)
             loss = self.world.mean(sums[0]) / self.world.mean(sums[1])
-            self.best.take(loss, self.model)
+            self.best.take(loss, self._step)
         self._training_mode()
         return loss
 
@@ -126,16 +140,20 @@ class Trainer:
     def finish(self) -> nn.Module:
         """The stage's result: the best weights, or the averaged, or the last; a whole model in eval mode."""
         if self.best.state:
-            self.best.restore(self.model)
+            self.best.restore(self._step)
         elif self._average is not None:
             self._average.swap()
-        merge(self.model)
-        self.model.requires_grad_(True)
-        if self.world.size == 1:
-            return self.model.eval()
-        whole_model = build(self.model.config)  # type: ignore[arg-type]
-        whole_model.load_state_dict({name: whole(value) for name, value in self.model.state_dict().items()})
-        return whole_model.eval()
+        model = self.model
+        if self.world.size > 1:
+            model = build(self.model.config)  # type: ignore[arg-type]
+            adapt(model, self.stage.adapts)
+            model.load_state_dict({name: whole(value) for name, value in self.model.state_dict().items()})
+        merge(model)
+        return model.requires_grad_(True).eval()
+
+    def handed_on(self) -> dict[str, Tensor]:
+        """What the next stage's objective may take over: all that the parts hold; after `finish`."""
+        return {name: whole(value) for name, value in self.parts.state_dict().items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next step depends on; with sharding every process must call it."""
@@ -173,25 +191,34 @@ class Trainer:
             self.best.loss, self.best.waited = float(facts["best"]["loss"]), int(facts["best"]["waited"])
             values = below("best", tensors)
             self.best.state = {
-                name: sharded_like(values[name], weight) for name, weight in self.model.state_dict().items()
+                name: sharded_like(values[name], weight) for name, weight in self._step.state_dict().items()
             }
         self._scaler.load_state_dict(facts["scaler"])
+
+    def _idle(self) -> InputError:
+        stage = self.stage
+        return InputError(
+            f"recipe: adaptation {stage.adaptation!r} leaves nothing to train that the objective {stage.objective!r} "
+            "reaches: take another adaptation, full or lora say"
+        )
 
     def _training_mode(self) -> None:
         training_mode(self.model, self.stage.adapts, freeze_statistics=self.stage.freeze_statistics)
         self.parts.train()
 
     def _mine(self, step: int, batch: Batch, rng: np.random.Generator) -> Iterator[tuple[Batch, np.random.Generator]]:
-        """This process's parts of a batch, each with its generator."""
-        each = self.stage.accumulation
-        parts = np.array_split(np.arange(len(batch.clean)), self.world.size * each)
-        for number in range(self.world.rank * each, (self.world.rank + 1) * each):
-            key = (*self.seed, abs(step), number + 1, int(step < 0))
-            torch.manual_seed(_number(key))
+        """What this process's `loss` gets of a batch, one micro-batch after the other, each with its generator."""
+        rank, size = self.world.rank, self.world.size
+        if self._step.objective.whole:
+            rank, size = 0, 1
+        parts = np.array_split(np.arange(len(batch.clean)), size * self.stage.accumulation)
+        for number in range(self.stage.accumulation):
+            key = (*self.seed, abs(step), number * size + rank + 1, int(step < 0))
+            torch.manual_seed(_number((*key, self.world.rank) if rank != self.world.rank else key))
             if len(parts) == 1:
                 yield batch, rng
             else:
-                chosen = parts[number]
+                chosen = parts[number * size + rank]
                 yield part_of(batch, slice(chosen[0], chosen[-1] + 1)), np.random.default_rng(key)
 
     def _loss(self, module: nn.Module, batch: Batch, rng: np.random.Generator) -> Tensor:
