@@ -271,10 +271,11 @@ NOTES = [
     "## What stands in the graph",
     "",
     "- LIF and I-LIF: time folded (docs/own-model.md says when that is proved), written for onnxruntime on a CPU, as "
-    "an export for `cpu-onnxruntime` is: quantisers read the current and all else is done on bytes. An I-LIF is one "
-    "quantiser and a minimum, its counts equal to SpikingJelly's on every float32 current. A LIF of T = 4 is two "
-    "quantisers and a sum that saturates; a shift of the current stands in the bias of W1, and a step lies at most one "
-    "float32 beside its threshold. TensorRT takes no such bytes: graphs for Jetson have hard sigmoids there.",
+    "an export for `cpu-onnxruntime` is. An I-LIF is one quantiser and a minimum on bytes, its counts equal to "
+    "SpikingJelly's on every float32 current. A LIF of T = 4 is exact in FP32 too, as two hard sigmoids and their "
+    "rounded sum; in INT8 it is two quantisers and a sum that saturates, a shift of the current stands in the bias of "
+    "W1, and a step lies at most one float32 beside its threshold. TensorRT takes no such bytes: graphs for Jetson "
+    "have hard sigmoids there.",
     "- ReLU: the same network with ReLU, quantised the same way.",
     "- SpikingJelly: the BatchNorm-folded module itself; W2 acts once, on the mean over time.",
     "- torch.compile, T steps: the LIF in plain operators, which its compiler fuses; W2 acts on each step's spikes, or "

@@ -8,7 +8,7 @@ from spikingjelly.activation_based import layer
 from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, nn
 
-from spikeport_errors import UnsupportedError
+from spikeport_errors import InputError, UnsupportedError
 from spikeport_toolkit.models.layers import Attention
 from spikeport_toolkit.models.neuron import QuantReLU, SpikingNeuron, SteppedNeuron
 from spikeport_toolkit.models.wiener_mixture import WienerMixture
@@ -16,6 +16,7 @@ from spikeport_toolkit.models.wiener_mixture import WienerMixture
 from .fold import fold_batchnorm
 from .fold_graph import Folding, fold_graph
 from .marked_program import MarkedProgram, keeps_state, mark_neurons
+from .module_graph import own_neurons, step_count
 from .plan import KEPT, REFUSED, REWRITTEN, PlanItem
 from .static_model import UNFOLDABLE, example_of, few_of
 
@@ -44,7 +45,12 @@ def dense_plan(model: nn.Module, sample: Tensor | None = None) -> tuple[PlanItem
         return refused
     reference = fold_batchnorm(model)
     merged = {path for path, module in reference.named_modules() if isinstance(module, nn.Identity)}
-    example = few_of(model, example_of(model) if sample is None else sample)
+    given = example_of(model) if sample is None else sample
+    if getattr(model, "example_input", None) is not None and len(given) < 2:
+        raise InputError(f"{type(model).__name__}.example_input holds one sample: give at least two")
+    if any(node.step_mode == "s" for node in own_neurons(model).values()):
+        step_count(model)
+    example = few_of(model, given)
     try:
         marked = mark_neurons(reference, example)
         foldings = {folding.path: folding for folding in fold_graph(marked).foldings}

@@ -122,6 +122,8 @@ def divergence(reference: nn.Module, model: onnx.ModelProto, inputs: NDArray[np.
     paths in what we export. Raises InputError where no layer matches.
     """
     inputs = inputs[:_SAMPLES]
+    if not inputs.size or not np.isfinite(inputs).all():
+        raise InputError("the golden input holds no sample, or values that are not finite: export again")
     wanted = _reference_outputs(reference, inputs)
     ends = _layer_ends(model.graph)
     for path, neuron in spiking_neurons(reference).items():

@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from spikeport_errors import UnsupportedError
-from spikeport_toolkit.models.neuron import SteppedNeuron
+from spikeport_toolkit.models.neuron import SpikingNeuron, SteppedNeuron
 
 from .bundle import BundleWriter
 from .fold import StaircaseNeuron, fold_batchnorm
-from .fold_graph import UnrolledNeuron
+from .fold_graph import UnrolledNeuron, max_spikes
 from .ladder import BATCHES
 from .loop_form import LoopedNeuron
 from .onnx_graph import INPUT, save_onnx, weight_file
@@ -29,7 +29,7 @@ from .plan import model_name
 from .precision import Assignment, assignment
 from .precision_graph import precision_graph
 from .reference import Golden, golden_samples, neurons_per_sample, run_reference
-from .spiking_taps import spiking_taps
+from .spiking_taps import SpikingTap, ambiguous, count_steps, spiking_taps
 from .stair_form import write_stairs
 from .static_model import few_of, static_model
 from .tokens import Tokens, token_golden
@@ -80,7 +80,9 @@ def write_dense_bundle(
         processor=card.klass == "cpu",
     )
     stairs = {path: m.stairs for path, m in static.named_modules() if isinstance(m, StaircaseNeuron)}
-    layers = [tap.to_dict() for tap in spiking_taps(graph.graph, stairs)]
+    folded = spiking_taps(graph.graph, stairs)
+    stepped, uncompared = _stepped_taps(graph.graph, static, reference, golden, set(stairs))
+    layers = [tap.to_dict() for tap in (*folded, *stepped)]
     save_onnx(graph, path)
     arrays = golden.arrays(with_sources=chosen.name == "fp32")
     if tokens is not None:
@@ -92,7 +94,7 @@ def write_dense_bundle(
     for source, name in RUNNER.items():
         writer.path(name).write_text(_package_text(source), encoding="utf-8")
     opset = int(graph.opset_import[0].version)
-    text = _readme(model, _folding(model, static, layers), card, chosen, golden, layers, trained, opset)
+    text = _readme(model, _folding(model, static, folded), card, chosen, golden, layers, trained, opset)
     writer.path("README.md").write_text(text, encoding="utf-8")
     dense = {"model": MODEL, "golden": GOLDEN, "tokens": patches.shape[1], "opset": opset}
     dense |= {
@@ -100,6 +102,7 @@ def write_dense_bundle(
         "assignment": chosen.to_dict(),
         "profile": engine_shapes(graph, patches.shape, tokens),
         "layers": layers,
+        "uncompared": uncompared,
     }
     return {"dense": dense, "steps": _most(layers, "steps"), "levels": _most(layers, "levels")}
 
@@ -153,6 +156,25 @@ def engine_shapes(
     }  # fmt: skip
 
 
+def _stepped_taps(
+    graph: onnx.GraphProto, static: nn.Module, reference: nn.Module, golden: Golden, folded: set[str]
+) -> tuple[list[SpikingTap], list[str]]:
+    """Taps of the neurons that step in the graph, which get a sum of their spikes; those whose steps are not found."""
+    kinds = {path: m for path, m in static.named_modules() if isinstance(m, UnrolledNeuron | LoopedNeuron)}
+    taps = []
+    for path, counts in golden.counts.items():
+        if path in folded or ambiguous(path, golden.counts, kinds):
+            continue
+        own = f"{path}.node" if f"{path}.node" in kinds else path
+        runs = (path, path.rpartition("_")[0])
+        node = next((m for p, m in reference.named_modules() if p and p in runs), None)
+        levels = node.config.levels if isinstance(node, SpikingNeuron) else max_spikes(node)
+        if tap := count_steps(graph, path, levels, counts.ndim, own=own):
+            taps.append(tap)
+    known = folded | {tap.path for tap in taps} | {f"{tap.path}.node" for tap in taps}
+    return taps, sorted((set(golden.counts) | set(kinds)) - known)
+
+
 def _most(layers: list[dict[str, Any]], key: str) -> int | None:
     return max((int(layer[key]) for layer in layers), default=None)
 
@@ -161,13 +183,13 @@ def _package_text(name: str) -> str:
     return (files(__package__) / "runner" / name).read_text(encoding="utf-8")
 
 
-def _folding(model: nn.Module, static: nn.Module, layers: list[dict[str, Any]]) -> str:
+def _folding(model: nn.Module, static: nn.Module, folded: Sequence[SpikingTap]) -> str:
     """What became of the time steps of the spiking layers."""
     kinds = [type(module) for module in static.modules()]
     axes = {f" (time axis {m.time_axis})" for m in model.modules() if isinstance(m, SteppedNeuron)}
-    steps = f"their {_most(layers, 'steps')} steps are exact compares of the current"
+    steps = f"their {max((tap.steps for tap in folded), default=0)} steps are exact compares of the current"
     counts = {
-        steps: len(layers),
+        steps: len(folded),
         f"all steps stand in the graph{''.join(axes)}": kinds.count(UnrolledNeuron),
         f"their steps are one loop in the graph{''.join(axes)}": kinds.count(LoopedNeuron),
     }

@@ -209,9 +209,9 @@ def _profile(model: onnx.ModelProto, shapes: tensorrt_rtx.Shapes, path: Path) ->
     said = "; ".join(
         f"{name} {' | '.join('x'.join(map(str, shape)) for shape in given)}" for name, given in shapes.items()
     )
-    free = {value.name: [axis for axis, dim in enumerate(_dims(value)) if dim.dim_param] for value in model.graph.input}
-    if any(len(axes) > 1 for axes in free.values()):
-        return _run_at(path, shapes, {name: axes[0] for name, axes in free.items() if axes}, said)
+    open_axes = {v.name: [axis for axis, dim in enumerate(_dims(v)) if dim.dim_param] for v in model.graph.input}
+    if any(len(axes) > 1 for axes in open_axes.values()):
+        return _run_at(path, shapes, {name: axes[0] for name, axes in open_axes.items() if axes}, said)
     return Rung(PROFILE, PASSED, said)
 
 
@@ -221,8 +221,8 @@ def _run_at(path: Path, shapes: tensorrt_rtx.Shapes, batch: Mapping[str, int], s
     for place in range(3):
         inputs = {}
         for name, given in shapes.items():
-            sizes = [min(size, _RUN_BATCH) if batch.get(name) == a else size for a, size in enumerate(given[place])]
-            inputs[name] = rng.standard_normal(sizes, np.float32)
+            shape = [min(size, _RUN_BATCH) if batch.get(name) == a else size for a, size in enumerate(given[place])]
+            inputs[name] = rng.standard_normal(shape, np.float32)
         sizes = " and ".join("x".join(map(str, value.shape)) for value in inputs.values())
         try:
             found = session.run(inputs).values

@@ -21,6 +21,7 @@ from .spiking_graph import NodeNeuron
 
 EXAMPLE = "give the module an attribute `example_input`: float32 [batch, ...], or [T, batch, ...] if its neurons take "
 SPIKES = "spikes"
+MOST_STEPS = 4096
 _KNOWN = {neuron.LIFNode: "lif", neuron.ParametricLIFNode: "plif", neuron.IFNode: "if", neuron.ILIFNode: "ilif"}
 
 
@@ -72,10 +73,20 @@ def example_input(model: nn.Module) -> Tensor:
     example = getattr(model, "example_input", None)
     if not isinstance(example, Tensor) or example.dtype != torch.float32 or example.ndim < 2 or not example.numel():
         what = f"{type(example).__name__}" if example is not None else "missing"
+        if isinstance(example, Tensor):
+            what = f"{str(example.dtype).removeprefix('torch.')} {[*example.shape]}"
         raise InputError(f"{type(model).__name__}.example_input is {what}: {EXAMPLE}all steps at once")
     if not torch.isfinite(example).all():
         raise InputError(f"{type(model).__name__}.example_input holds values that are not finite: repair it")
     return example
+
+
+def step_count(model: nn.Module) -> int:
+    """The module's `steps`, 0 where it has none; InputError where that is no whole number from 1 to 4096."""
+    steps = getattr(model, "steps", None)
+    if steps is not None and (type(steps) is not int or not 1 <= steps <= MOST_STEPS):
+        raise InputError(f"{type(model).__name__}.steps is {steps!r}: give a whole number from 1 to {MOST_STEPS}")
+    return steps or 0
 
 
 def trace_module(model: nn.Module) -> ModuleGraph:
@@ -110,8 +121,8 @@ def trace_module(model: nn.Module) -> ModuleGraph:
     marked = [node for node in program.graph.nodes if is_op(node, SPIKES)]
     _once_each(marked, tuple(found))
     multi = modes == {"m"}
-    steps = int(marked[0].meta["val"].shape[0]) if multi else int(getattr(model, "steps", 0))
-    if not 1 <= steps <= 4096:
+    steps = int(marked[0].meta["val"].shape[0]) if multi else step_count(model)
+    if not 1 <= steps <= MOST_STEPS:
         raise UnsupportedError(
             f"{type(model).__name__} is one step of a network and does not say how many there are: give it an "
             "attribute `steps` (1 to 4096), or make it multi-step with functional.set_step_mode(net, 'm')"

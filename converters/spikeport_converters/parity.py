@@ -33,9 +33,10 @@ class ParityRow:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """All comparisons of one artefact; true when every row holds."""
+    """All comparisons of one artefact; true when every row holds. `notes` say what they leave open."""
 
     rows: tuple[ParityRow, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -46,12 +47,12 @@ class ParityReport:
         return self.ok
 
     def summary(self) -> str:
-        """One line per row."""
-        return "\n".join(_line(row) for row in self.rows)
+        """One line per row and note."""
+        return "\n".join([*(_line(row) for row in self.rows), *(f"note parity {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"ok", "rows"}` as the manifest holds it."""
-        return {"ok": self.ok, "rows": [row.to_dict() for row in self.rows]}
+        """`{"ok", "rows", "notes"}` as the manifest holds it."""
+        return {"ok": self.ok, "rows": [row.to_dict() for row in self.rows], "notes": list(self.notes)}
 
 
 def gated(
@@ -73,7 +74,10 @@ def nmse_db(prediction: NDArray[Any], reference: NDArray[Any]) -> float:
     error = float(np.sum((prediction.astype(np.float64) - truth) ** 2))
     if not math.isfinite(error):
         return math.inf
-    return 10 * math.log10(error / float(np.sum(truth**2))) if error else -math.inf
+    power = float(np.sum(truth**2))
+    if not error:
+        return -math.inf
+    return 10 * math.log10(error / power) if power else math.inf
 
 
 def _line(row: ParityRow) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import onnx
+from onnx import TensorProto, helper
 
 from spikeport_errors import UnsupportedError
 
@@ -21,6 +22,7 @@ class SpikingTap:
     """One spiking layer of a graph: tensor names of its current, its spike count and fc1's input, and its staircase.
 
     `input` is None for a neuron that no fc1 of the same block feeds. The tensor `current` is the current plus `shift`.
+    A neuron whose steps stand in the graph has no staircase and no `current`: thresholds and increments are empty.
     """
 
     path: str
@@ -32,6 +34,11 @@ class SpikingTap:
     steps: int
     levels: int
     shift: float = 0.0
+
+    @property
+    def slots(self) -> int:
+        """T D, the most spikes that it counts."""
+        return self.steps * self.levels
 
     @property
     def staircase(self) -> Staircase:
@@ -55,6 +62,45 @@ def spiking_taps(graph: onnx.GraphProto, stairs: Mapping[str, Staircase]) -> tup
         nodes.setdefault(node.name.rpartition("/")[0], []).append(node)
     producer = {name: node for node in graph.node for name in node.output}
     return tuple(_tap(path, stair, nodes, producer) for path, stair in stairs.items())
+
+
+def count_steps(graph: onnx.GraphProto, path: str, levels: int, rank: int, *, own: str = "") -> SpikingTap | None:
+    """Count the spikes of the neuron at `path` whose steps stand in `graph`: adds the sum, which nothing else reads.
+
+        count = sum_t S_t
+
+    of the Scan of a loop, of the compares of single steps (D = 1), or of the steps as they are joined. `rank` is that
+    of the count, and `own` the path that its nodes are named by where it is another. None where they are not found.
+    """
+    prefix = own or path
+    nodes = [node for node in graph.node if node.name.rpartition("/")[0] == prefix]
+    shapes = {v.name: v.type.tensor_type.shape.dim for v in graph.value_info}
+    compares = [node.output[0] for node in nodes if node.op_type == "GreaterOrEqual"]
+    joined = next((n.output[-1] for n in nodes[::-1] if n.op_type in ("Scan", "Concat")), None)
+    scan = any(node.op_type == "Scan" for node in nodes)
+    if not scan and levels == 1 and compares and all(len(shapes.get(name, ())) == rank for name in compares):
+        steps, summed = len(compares), compares
+    elif joined is not None and len(shapes.get(joined, ())) == rank + 1 and shapes[joined][0].dim_value:
+        steps, summed = shapes[joined][0].dim_value, [joined]
+    else:
+        return None
+    place = f"{prefix}/counted"  # no path of a module has a slash, so that bisection takes none of these for its end
+    wide = [f"{place}/Cast{i}" for i in range(len(summed))]
+    for name, value in zip(wide, summed, strict=True):
+        graph.node.append(helper.make_node("Cast", [value], [name], name, to=TensorProto.FLOAT))
+    count = f"{place}/Sum"
+    if summed is compares:
+        graph.node.append(helper.make_node("Sum", wide, [count], count))
+    else:
+        graph.initializer.append(helper.make_tensor(f"{place}/axis", TensorProto.INT64, [1], [0]))
+        graph.node.append(helper.make_node("ReduceSum", [*wide, f"{place}/axis"], [count], count, keepdims=0))
+    return SpikingTap(path, None, "", count, (), (), steps, levels)
+
+
+def ambiguous(path: str, counted: Iterable[str], stepped: Iterable[str]) -> bool:
+    """Whether runs of the neuron at `path` are told apart in the graph and not in the reference, or the reverse."""
+    later = [{name for name in names if name.rpartition("_")[0] == path} for names in (counted, stepped)]
+    return later[0] != later[1]
 
 
 def _tap(

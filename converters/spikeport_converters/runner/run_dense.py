@@ -129,12 +129,13 @@ class Bundle:
         try:
             self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             self.dense = self.manifest["dense"]
-        except (OSError, ValueError, KeyError, TypeError):
+            self.dense["layers"], self.dense["golden"], self.dense["assignment"]["gates"]  # what verify reads
+            self.shapes: dict[str, Any] = self.dense["profile"]
+            self.input = next(iter(self.shapes))
+            self.sha256: str = self.manifest["files"][self.dense["model"]]["sha256"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
             raise StopError(f"{folder} is no bundle with one ONNX graph: give the folder that holds run.py") from None
         self.folder, self.model = folder, folder / self.dense["model"]
-        self.shapes: dict[str, Any] = self.dense["profile"]
-        self.input = next(iter(self.shapes))
-        self.sha256: str = self.manifest["files"][self.dense["model"]]["sha256"]
         if hashlib.sha256(self.model.read_bytes()).hexdigest() != self.sha256:
             raise StopError(f"{self.model} is not the file that was exported: copy the bundle again")
         self.network: Any = None
@@ -157,6 +158,8 @@ class Bundle:
         self.network = self.open(runtime, cache, root)
         with np.load(self.folder / self.dense["golden"]) as archive:
             golden = {name: archive[name] for name in archive.files}
+        if not (golden["input"].size and golden["output"].size and np.isfinite(golden["output"]).all()):
+            raise StopError(f"{self.dense['golden']} holds no sample, or values that are not finite: copy it again")
         gates, trained = self.dense["assignment"]["gates"], self.manifest["model"]["trained"]
         got = self.network(**{self.input: golden["input"]})[OUTPUT]
         error = nmse_db(got, golden["output"])
@@ -190,7 +193,10 @@ class Bundle:
         for _ in range(10):
             self.network(**{self.input: one})
         each = (time.perf_counter() - started) / 10
-        what = f"{len(one)} sample{'s' * (len(one) > 1)}, copies included, clocks as they are"
+        least, most = self.shapes[self.input][0], self.shapes[self.input][-1]
+        axis = next((i for i, size in enumerate(least) if size != most[i]), 0)  # behind the steps of [T, batch, ...]
+        count = one.shape[axis]
+        what = f"{count} sample{'s' * (count > 1)}, copies included, clocks as they are"
         print(f"{self.network.name}: {1e3 * each:.2f} ms for {what}")
 
 
@@ -212,8 +218,10 @@ def spike_mismatch(got: dict[str, Any], golden: dict[str, Any], layers: Any) -> 
 
 def nmse_db(got: Any, wanted: Any) -> float:
     """NMSE of `got` against `wanted` in dB; -inf where they are equal."""
-    error = np.sum((got.astype(np.float64) - wanted) ** 2) / np.sum(wanted.astype(np.float64) ** 2)
-    return float(10 * np.log10(error)) if error else float("-inf")
+    error, power = np.sum((got.astype(np.float64) - wanted) ** 2), np.sum(wanted.astype(np.float64) ** 2)
+    if not error:
+        return float("-inf")
+    return float(10 * np.log10(error / power)) if power else float("inf")
 
 
 def trtexec_lines(bundle: Bundle) -> str:
