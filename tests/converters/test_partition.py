@@ -244,7 +244,8 @@ def test_what_cannot_be_expressed_is_refused_with_reason_and_remedy(model, reaso
         ({"example_input": eighths(8, 16) * float("nan")}, InputError, "not finite"),
         ({"example_input": eighths(8, 15)}, UnsupportedError, "cannot be traced on its example_input"),
         ({"example_input": eighths(1, 16)}, InputError, "give at least two"),
-        ({"steps": 0}, UnsupportedError, "give it an attribute `steps`"),
+        ({"steps": None}, UnsupportedError, "give it an attribute `steps`"),
+        ({"steps": 0}, InputError, "a whole number from 1"),
     ],
 )
 def test_an_example_that_cannot_be_used_is_one_clear_error(change, error, message):
