@@ -3,8 +3,8 @@
     v_t, S_t = step(I_t, v_{t-1}),   t = 1 .. T,   v_0 at rest
 
 Scan and not Loop: both are in the parsers of TensorRT 10.3 to 11.4 (as ILoop), but a Scan has its currents as an input,
-its T is their first size and cannot be dynamic, and onnxruntime runs it in 0.8 times the time of the Loop that computes
-the same. The states stay in float32 in every precision: half precision's rounding would add up over the steps.
+and its T is their first size and cannot be dynamic. The states stay in float32 in every precision: half precision's
+rounding would add up over the steps.
 """
 
 from __future__ import annotations

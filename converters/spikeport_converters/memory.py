@@ -2,7 +2,7 @@
 
 The C library raises the size from which a block gets pages of its own to that of the largest block ever freed (at most
 32 MiB). Tensors of a few MB then share the heap with small objects that outlive them, and what is freed between those
-stays with the process: half of an export's peak was such holes.
+stays with the process.
 """
 
 from __future__ import annotations
