@@ -1,9 +1,9 @@
 """The published LWM v1.0 weights on genuine DeepMIMO cities: writes docs/lwm.md, docs/lwm.json and its pictures.
 
-    python benchmarks/lwm.py DATA [nmse nmse:Denver los tuned beam noise beamforming pictures]
+    python benchmarks/lwm.py DATA [nmse nmse:Denver los tuned spiking spiking:ilif-4 beam noise ...]
 
 DATA is the folder of evaluation data (SPIKEPORT_DATA). Each section named is run and replaces its part of
-docs/lwm.json; lwm_page.py writes the page from that file. All sections take about 25 minutes of one core.
+docs/lwm.json; lwm_page.py writes the page from that file. All sections take about 45 minutes of one core.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from lwm_page import page
 import spikeport
 from spikeport_toolkit.data.deepmimo import load_deepmimo
 from spikeport_toolkit.data.impairments import awgn
+from spikeport_toolkit.data.sampler import Batch
 from spikeport_toolkit.models.lwm import LWM
 from spikeport_toolkit.models.lwm_masking import mask
+from spikeport_toolkit.models.presets import neuron_preset
 from spikeport_toolkit.models.res1dcnn import Res1DCNN
 from spikeport_toolkit.tasks import beam, los
 from spikeport_toolkit.tasks.array_channels import array_channels
@@ -32,6 +35,7 @@ from spikeport_toolkit.tasks.features import KINDS, features_of, sequences_of
 from spikeport_toolkit.tasks.few_shot import few_shot, weighted_f1
 from spikeport_toolkit.tasks.probe import FineTuned, network_probe, ridge_probe
 from spikeport_toolkit.training.adaptation import Adaptation
+from spikeport_toolkit.training.ann_to_snn import Sample, convert
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS, PAGE = DOCS / "lwm.json", DOCS / "lwm.md"
@@ -69,10 +73,46 @@ def nmse(only: str = "") -> dict:
     return {name: masked_nmse(model(), name) for name in ([only] if only else CITIES)}
 
 
-def masked_nmse(network: LWM, name: str) -> dict:
+def spiking(only: str = "") -> dict:
+    """The weights converted to spiking neurons, calibrated on other cities than they are tested on; mask seed 0."""
+    neurons = {
+        "lif": neuron_preset("lif"), "lif_soft-8": neuron_preset("lif_soft", steps=8),
+        "ilif-4": neuron_preset("ilif"), "ilif-16": neuron_preset("ilif", levels=16),
+    }  # fmt: skip
+    found: dict = {}
+    for key in [only] if only else neurons:
+        row: dict = {"pooled_db": {}, "median_db": {}}
+        for seen, unseen in ((("Indianapolis", "Oklahoma"), ("Denver",)), (("Denver",), ("Indianapolis", "Oklahoma"))):
+            network, parts = convert(model(), neurons[key], [part for name in seen for part in calibration(name)])
+            row["rate"] = float(np.mean([part.rate for part in parts]))
+            for name in unseen:
+                made = masked_nmse(network, name, (0,))
+                row["pooled_db"][name], row["median_db"][name] = made["pooled_db"][0], made["median_db"]
+            if unseen == ("Denver",):
+                flat = {"cls": ("cls", sequences_of(network, city("Denver")[1], "cls"))}
+                labels = los.labels(city("Denver")[0])
+                (probe,) = few_shot(flat, labels, 2, ridge_probe, counts=(50, 200, 900), draws=20, seed=0)
+                row["los"] = vars(probe)
+        found[key] = row
+        print(key, row, flush=True)
+    return found
+
+
+def calibration(name: str, samples: int = 64) -> list[Sample]:
+    """Channels of a city, at most 32 a batch."""
+    clean = city(name)[1]
+    chosen = np.random.default_rng(0).permutation(len(clean))[:samples]
+    none = np.zeros(0)
+    return [
+        Sample(model().inputs(clean[part]), Batch(clean[part], clean[part][:, :0], none, none, 3.5e9), (0, number))
+        for number, part in enumerate(np.array_split(chosen, samples // 32))
+    ]
+
+
+def masked_nmse(network: LWM, name: str, seeds: Iterable[int] = MASK_SEEDS) -> dict:
     tokens = network.inputs(city(name)[1])
     pooled, ratio, median = [], [], []
-    for seed in MASK_SEEDS:
+    for seed in seeds:
         masked = mask(tokens, network.config, np.random.default_rng(seed))
         made = []
         with torch.inference_mode():
@@ -239,8 +279,8 @@ def few_shot_picture(plt) -> None:
 
 
 SECTIONS = {
-    "nmse": nmse, "los": los_curves, "tuned": tuned, "beam": beam_curves, "noise": noise, "beamforming": beams_made,
-    "pictures": pictures,
+    "nmse": nmse, "los": los_curves, "tuned": tuned, "spiking": spiking, "beam": beam_curves,
+    "noise": noise, "beamforming": beams_made, "pictures": pictures,
 }  # fmt: skip
 
 

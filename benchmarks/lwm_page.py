@@ -12,6 +12,10 @@ from spikeport_toolkit.models.presets import preset
 
 STATIONS = {"Denver": 3, "Indianapolis": 3, "Oklahoma": 1}
 REFERENCE_DB = {"Denver": -10.2, "Indianapolis": -11.6, "Oklahoma": -11.1}
+NEURONS = {
+    "ilif-4": "I-LIF, T = 1, D = 4", "ilif-16": "I-LIF, T = 1, D = 16", "lif": "LIF, hard reset, T = 4",
+    "lif_soft-8": "LIF, soft reset, T = 8",
+}  # fmt: skip
 REFERENCE_CLS = "94 / 96 / 97"
 
 HEAD = """# LWM: the published weights on DeepMIMO cities
@@ -47,6 +51,13 @@ TUNED = """
 The encoder fine-tuned from raw tokens with a linear head on [CLS] (60 steps of 32, Adam 1e-3), weighted F1 in % on 300
 links, mean of 2 draws:
 """
+SPIKING = """
+## The published weights as a spiking network
+
+`spikeport models ann-to-snn` (every ReLU replaced by a fitted neuron, nothing trained), calibrated on 128 links of the
+other cities (Denver) or 64 links of Denver (the other two). Mask seed 0. Line of sight: the ridge probe on [CLS] of
+above, accuracy in %. T: steps, D: most spikes a step; rate: mean spikes a step over D.
+"""
 BEAM = """
 ## Beams at 28 GHz from the channel at 3.5 GHz, Denver BS3
 
@@ -80,7 +91,7 @@ def page(found: dict[str, Any]) -> str:
     text = HEAD + versions()
     for name, section in SECTIONS.items():
         if name in found:
-            text += section(found[name])
+            text += section(found[name], found) if name == "spiking" else section(found[name])
     return text
 
 
@@ -123,6 +134,21 @@ def los(found: dict[str, Any]) -> str:
 
 def tuned(found: list[dict[str, Any]]) -> str:
     return TUNED + curves(found, "f1")
+
+
+def spiking(found: dict[str, Any], whole: dict[str, Any]) -> str:
+    head = ["neuron", *(f"{city}, pooled dB (median)" for city in STATIONS), "LoS, 50 / 200 / 900 labels", "rate"]
+    probe = next(curve for curve in whole["los"]["ridge"] if curve["method"] == "cls")
+    published = [f"{row['pooled_db'][0]:.2f} ({row['median_db']:.1f})" for row in map(whole["nmse"].get, STATIONS)]
+    rows = [["ReLU, as published", *published, percents(probe), "-"]]
+    for key, row in found.items():
+        cells = [f"{row['pooled_db'][city]:.2f} ({row['median_db'][city]:.1f})" for city in STATIONS]
+        rows.append([NEURONS[key], *cells, percents(row["los"]), f"{row['rate']:.3f}"])
+    return SPIKING + table(head, rows)
+
+
+def percents(curve: dict[str, Any]) -> str:
+    return " / ".join(f"{100 * value:.1f}" for value in curve["accuracy"])
 
 
 def beam(found: dict[str, Any]) -> str:
@@ -172,6 +198,7 @@ SECTIONS = {
     "nmse": nmse,
     "los": los,
     "tuned": tuned,
+    "spiking": spiking,
     "beam": beam,
     "noise": noise,
     "beamforming": beamforming,

@@ -1,6 +1,7 @@
 """What the training core came to, on one page: writes docs/results.md from docs/results.json.
 
     python benchmarks/results.py train NAME ...     recipes at full length, into build/results/NAME where not there yet
+    python benchmarks/results.py convert            the ReLU nano as a spiking one, as it is and tuned for 200 steps
     python benchmarks/results.py nmse               every channel predictor, shipped and trained, on the same links
     python benchmarks/results.py cost               a training step beside the ReLU twin's (alone on the machine)
     python benchmarks/results.py page               the page, of what docs/results.json, claims.md and lwm.json hold
@@ -36,13 +37,25 @@ SHIPPED = (
     "spikewfm-nano-wiener", "spikewfm-nano-wiener-relu",
 )  # fmt: skip
 PROTOCOLS = ("spikewfm-nano-paper-in-domain", "spikewfm-nano-paper-cross-domain")
+CONVERTED = ("nano-relu-to-lif", "nano-relu-to-ilif", "nano-relu-to-ilif-tuned")
+TUNING = """summary = "the converted nano, tuned"
+model = "spikewfm-nano-ilif"
+seed = 0
+
+[[stage]]
+objective = "prediction"
+steps = 200
+batch = 32
+lr = 5e-4
+warmup = 20
+"""
 SIZES, ROUNDS = ("3.5m", "nano", "20m"), 12
 LINKS, SNRS = 200, "-10:30:20"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("train", "nmse", "cost", "page"))
+    parser.add_argument("part", choices=("train", "convert", "nmse", "cost", "page"))
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -51,6 +64,8 @@ def main() -> None:
         for name in options.names:
             found.setdefault("recipes", {})[name] = trained(name)
             write_json(RESULTS, found)
+    if options.part == "convert":
+        converted()
     if options.part == "nmse":
         found["nmse"] = nmse()
     if options.part == "cost":
@@ -82,9 +97,19 @@ def trained(name: str) -> list[dict[str, Any]]:
     return rows
 
 
+def converted() -> None:
+    """The shipped ReLU twin made to spike, into build/results."""
+    to_lif, to_ilif, tuned = (TRAINED / name for name in CONVERTED)
+    for out, neuron in ((to_lif, "lif"), (to_ilif, "ilif")):
+        print(spikeport.ann_to_snn("spikewfm-nano-relu", neuron=neuron, out=out).summary())
+    recipe = TRAINED / "tuning.toml"
+    write_text(recipe, TUNING)
+    spikeport.train(str(recipe), start=str(to_ilif), out=tuned, device="cpu")
+
+
 def nmse() -> list[dict[str, Any]]:
     """NMSE of all that predict channels, {method, regime, split, snr_db, nmse_db} a curve."""
-    others = [str(TRAINED / name) for name in PROTOCOLS if (TRAINED / name).is_dir()]
+    others = [str(TRAINED / name) for name in (*PROTOCOLS, *CONVERTED) if (TRAINED / name).is_dir()]
     result = spikeport.evaluate(
         SHIPPED[0], compare=[*SHIPPED[1:], *others], links=LINKS, snr=SNRS, baselines="wiener-mixture,lstm"
     )
@@ -152,7 +177,9 @@ def nmse_tables(curves: list[dict[str, Any]]) -> list[str]:
         "",
         f"{METRIC}; {LINKS} links a point, seed 0, one training seed a model. R1: contiguous slots, R2: slots 5 ms "
         "apart. `*-paper-*`: the paper's protocol on a fifth of its samples, the head alone trained on the frozen "
-        "backbone, in R1 only, so that R2 is outside its training. `*-wiener*` have the Wiener mixture as a skip.",
+        "backbone, in R1 only, so that R2 is outside its training. `*-wiener*` have the Wiener mixture as a skip. "
+        "`nano-relu-to-*`: the ReLU twin made to spike by `spikeport models ann-to-snn`, without training or tuned for "
+        "200 steps.",
         "",
     ]
     places = list(dict.fromkeys((c["regime"], c["split"]) for c in curves))
@@ -173,6 +200,11 @@ def lwm() -> list[str]:
     ]
     probe = next(curve for curve in found["los"]["ridge"] if curve["method"] == "cls")
     points = ", ".join(f"{100 * a:.1f} % with {n}" for a, n in zip(probe["accuracy"], probe["labels"], strict=True))
+    spiking = [
+        [name, *(f"{row['pooled_db'][city]:.2f}" for city in found["nmse"]),
+         " / ".join(f"{100 * a:.1f}" for a in row["los"]["accuracy"])]
+        for name, row in found["spiking"].items()
+    ]  # fmt: skip
     return [
         "## LWM's published weights",
         "",
@@ -181,6 +213,13 @@ def lwm() -> list[str]:
         *rows,
         "",
         f"Line of sight in Denver from [CLS], ridge probe, mean of 20 draws of labels: {points} labels.",
+        "",
+        "The same weights converted to spiking neurons without training (`ann-to-snn`; calibrated on other cities than "
+        "tested on, mask seed 0; `ilif-4`: T = 1, D = 4; `lif_soft-8`: T = 8):",
+        "",
+        "| neuron | " + ", dB | ".join(found["nmse"]) + ", dB | line of sight, %, 50 / 200 / 900 labels |",
+        "|---|" + "---|" * (len(found["nmse"]) + 1),
+        *(f"| {' | '.join(row)} |" for row in spiking),
         "",
     ]
 

@@ -25,6 +25,7 @@ from spikeport_errors import (
 if TYPE_CHECKING:
     from .api import (
         Counts,
+        ann_to_snn,
         check,
         conformance,
         demo,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _API = (
-    "Counts", "check", "conformance", "demo", "estimate", "evaluate", "export", "import_weights",
+    "Counts", "ann_to_snn", "check", "conformance", "demo", "estimate", "evaluate", "export", "import_weights",
     "load_model", "plan", "profile", "report", "sweep", "trace", "train",
 )  # fmt: skip
 
@@ -57,6 +58,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "__version__",
+    "ann_to_snn",
     "check",
     "conformance",
     "demo",

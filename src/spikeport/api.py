@@ -36,9 +36,11 @@ from spikeport_toolkit.models.checkpoint import trained_cities, trained_links
 from spikeport_toolkit.models.config import ModelConfig
 from spikeport_toolkit.models.import_lwm import import_weights as run_import
 from spikeport_toolkit.models.load import converting, is_trained, load_model, twin_of
+from spikeport_toolkit.models.presets import neuron_preset
 from spikeport_toolkit.tasks import channel_estimation, channel_prediction
 from spikeport_toolkit.tasks.registry import task_of
 from spikeport_toolkit.tasks.request import Request
+from spikeport_toolkit.training.ann_to_snn import ann_to_snn as run_conversion
 from spikeport_toolkit.training.loop import Progress
 from spikeport_toolkit.training.loop import train as run_training
 from spikeport_toolkit.training.recipe import load_recipe
@@ -59,9 +61,11 @@ if TYPE_CHECKING:
     from spikeport_toolkit.models.import_lwm import Imported
     from spikeport_toolkit.tasks.channel_prediction import Evaluation
     from spikeport_toolkit.tasks.registry import Result
+    from spikeport_toolkit.training.ann_to_snn import Converted
 
 __all__ = [
     "Counts",
+    "ann_to_snn",
     "check",
     "conformance",
     "demo",
@@ -491,6 +495,27 @@ def _labels(labels: str | Sequence[int]) -> tuple[int, ...]:
 def import_weights(file: str | Path, *, preset: str, out: str | Path) -> Imported:
     """The published weights `file` as the checkpoint folder `out` of `preset` (lwm-1.0-code, lwm-1.1-code)."""
     return run_import(file, preset_name=preset, out=out)
+
+
+def ann_to_snn(
+    model: str,
+    *,
+    out: str | Path,
+    neuron: str = "lif",
+    steps: int | None = None,
+    levels: int | None = None,
+    data: str | Path | None = None,
+    samples: int = 64,
+    seed: int = 0,
+) -> Converted:
+    """A trained MODEL with ReLU or GELU as a spiking checkpoint folder `out`, without training.
+
+    `neuron` is lif, lif_soft, lif_paper or ilif, `steps` its T and `levels` its D where they differ from the preset's;
+    `samples` channels of the store `data` (default: the embedded cities) calibrate it. See docs/training.md.
+    """
+    chosen = neuron_preset(neuron, steps, levels)
+    store = None if data is None else Path(data)
+    return run_conversion(model, neuron=chosen, out=Path(out), data=store, samples=samples, seed=seed)
 
 
 def train(

@@ -9,10 +9,14 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from .output import DEFAULTS, Common, say
+from .output import DEFAULTS, Common, Whole, say
 from .output import show as show_result
 
-app = App(name="models", help="List the model presets, show one, or import published weights.", help_format="plaintext")
+app = App(
+    name="models",
+    help="List the model presets, show one, import published weights, or make an ANN spike.",
+    help_format="plaintext",
+)
 
 
 @app.default
@@ -78,3 +82,38 @@ def import_weights(
 
     show_result(api.import_weights(file, preset=preset, out=out), common)
     say(f"next: spikeport evaluate {out} --task los", common)
+
+
+@app.command(name="ann-to-snn")
+def ann_to_snn(
+    model: str, *, out: Path, neuron: str = "lif", steps: Whole | None = None, levels: Whole | None = None,
+    data: Path | None = None, samples: Whole = 64, seed: Whole = 0, common: Common = DEFAULTS,
+) -> None:  # fmt: skip
+    """Make a trained ANN spike without training: every ReLU of a feed-forward part becomes a fitted neuron.
+
+    Parameters
+    ----------
+    model
+        A trained model with ReLU or GELU: a preset or a checkpoint folder.
+    out
+        Folder for config.json and model.safetensors.
+    neuron
+        lif, lif_soft, lif_paper or ilif.
+    steps
+        T; default: the neuron's (4, and 1 for ilif).
+    levels
+        D, the most spikes a step of an ilif; default 4.
+    data
+        Store to calibrate on (`spikeport data make`); default: the embedded cities.
+    samples
+        Channels to calibrate on.
+    seed
+        Of their choice.
+    """
+    from spikeport import api
+
+    result = api.ann_to_snn(
+        model, out=out, neuron=neuron, steps=steps, levels=levels, data=data, samples=samples, seed=seed
+    )
+    show_result(result, common)
+    say(f"next: spikeport evaluate {model} --compare {out}", common)

@@ -8,9 +8,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from spikeport_errors import unknown_name
+from spikeport_errors import UsageError, unknown_name
 
-from .config import Config, GridConfig, HeadConfig, ModelConfig, NeuronConfig
+from .config import SPIKING_KINDS, Config, GridConfig, HeadConfig, ModelConfig, NeuronConfig
 from .families import FAMILIES
 
 DEFAULT_NEURON = "lif"
@@ -53,6 +53,22 @@ def preset(name: str) -> Preset:
     if name not in presets():
         raise unknown_name("model", name, presets(), "`spikeport models` lists them")
     return presets()[name]
+
+
+def neuron_preset(name: str, steps: int | None = None, levels: int | None = None) -> NeuronConfig:
+    """A shipped spiking neuron (lif, lif_soft, lif_paper, ilif), with another T or D where given."""
+    tables = {each: table for each, table in _tables("neurons").items() if each in SPIKING_KINDS}
+    if name not in tables:
+        raise unknown_name("spiking neuron", name, tables, "choose one with --neuron")
+    table = {key: value for key, value in tables[name].items() if key not in ("summary", "norm", "soft_reset")}
+    if tables[name].get("soft_reset"):
+        table["v_reset"] = None
+    if levels is not None and name != "ilif":
+        raise UsageError(f"{name} emits at most one spike a step: leave --levels out, or take --neuron ilif")
+    for key, value in (("steps", steps), ("levels", levels)):
+        if value is not None:
+            table[key] = value
+    return NeuronConfig(kind=name, **table)
 
 
 def _preset(name: str, size: dict[str, Any], neuron: dict[str, Any], kind: str) -> Preset:

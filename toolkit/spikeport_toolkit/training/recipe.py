@@ -206,7 +206,7 @@ class Recipe:
         return type(config).from_dict(_merged({**config.to_dict(), "name": self.name}, self.model_settings))
 
     def to_dict(self) -> dict[str, Any]:
-        """What `spikeport recipes --json` lists; `hours` is null, for nobody has measured them on your machine."""
+        """What `spikeport recipes --json` lists."""
         stages = [
             {"objective": s.objective, "steps": s.length, "batch": s.batch, "samples": s.samples or None,
              "validation": s.validation or None, "adaptation": s.adaptation}
@@ -214,7 +214,7 @@ class Recipe:
         ]  # fmt: skip
         return {
             "name": self.name, "summary": self.summary, "model": self.model, "seed": self.seed, "stages": stages,
-            "test": dict(self.test) or None, "hours": None,
+            "test": dict(self.test) or None,
         }  # fmt: skip
 
 

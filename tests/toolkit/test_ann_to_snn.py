@@ -1,0 +1,109 @@
+"""ANN-to-SNN conversion: what a user gets of a trained ReLU network, and what is refused."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from objective_models import config
+
+import spikeport
+from spikeport_errors import InputError, UnsupportedError, UsageError
+from spikeport_toolkit.models.checkpoint import load_checkpoint, save_checkpoint
+from spikeport_toolkit.models.config import NeuronConfig
+from spikeport_toolkit.models.families import build
+from spikeport_toolkit.models.load import SHIPPED
+from spikeport_toolkit.models.presets import preset
+from spikeport_toolkit.tasks.channel_prediction import example_pairs
+
+
+def tiny_relu(folder: Path, kind: str = "relu", **changes: object) -> str:
+    """A checkpoint folder of a tiny SpikeWFM with ReLU and without normalisation."""
+    torch.manual_seed(0)
+    network = build(replace(config("spikewfm"), name="tiny", neuron=NeuronConfig(kind), **changes))  # type: ignore[call-arg, arg-type, type-var]
+    save_checkpoint(network, folder)
+    return str(folder)
+
+
+def test_the_shipped_relu_twin_spikes_without_training(tmp_path: Path) -> None:
+    made = spikeport.ann_to_snn("spikewfm-nano-relu", neuron="ilif", levels=16, out=tmp_path / "snn", samples=16)
+    network, source = load_checkpoint(tmp_path / "snn"), spikeport.load_model("spikewfm-nano-relu")
+    assert network.config.neuron == replace(preset("spikewfm-nano-ilif").config.neuron, levels=16)  # type: ignore[union-attr]
+    assert len(made.parts) == 7
+    assert all(part.error_db < -20 and 0 < part.rate < 1 for part in made.parts)
+    patches, target = example_pairs(source.config, 32, seed=5)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        errors = [
+            float((each(torch.from_numpy(patches)) - torch.from_numpy(target)).square().mean())
+            for each in (source, network)
+        ]
+    assert errors[1] < 1.3 * errors[0]  # 1.1 dB on noisy links that did not calibrate it
+
+
+def test_more_levels_come_nearer(tmp_path: Path) -> None:
+    model = tiny_relu(tmp_path / "relu", norm="none")
+    change = [
+        spikeport.ann_to_snn(model, neuron="ilif", levels=levels, out=tmp_path / str(levels), samples=8).output_db
+        for levels in (1, 4, 16)
+    ]
+    assert change[0] > change[1] + 3 > change[2] + 6
+
+
+@pytest.mark.parametrize(("kind", "norm"), [("relu", "none"), ("relu", "ln"), ("gelu", "bn"), ("qrelu", "bn")])
+@pytest.mark.parametrize("neuron", ["lif", "lif_soft", "lif_paper", "ilif"])
+def test_every_activation_and_norm_converts_to_every_neuron(tmp_path: Path, kind: str, norm: str, neuron: str) -> None:
+    model = tiny_relu(tmp_path / "ann", kind, norm=norm)
+    made = spikeport.ann_to_snn(model, neuron=neuron, out=tmp_path / "snn", samples=8)
+    network = load_checkpoint(tmp_path / "snn")
+    assert network.config.neuron.kind == neuron  # type: ignore[union-attr]
+    assert network.config.norm == ("bn" if norm == "none" else norm)  # type: ignore[union-attr]
+    assert all(part.error_db < -6 for part in made.parts)
+
+
+def test_lwm_and_an_encoder_with_a_decoder_convert(tmp_path: Path) -> None:
+    small = {"name": "small", "d": 16, "d_ff": 32, "layers": 2}
+    for name, changes in (("lwm-1.0-code", {**small, "heads": 4}), ("wifo-tiny", {**small, "heads": 2})):
+        torch.manual_seed(0)
+        save_checkpoint(build(replace(preset(name).config, **changes)), tmp_path / name)  # type: ignore[arg-type]
+        made = spikeport.ann_to_snn(str(tmp_path / name), neuron="ilif", out=tmp_path / f"{name}-snn", samples=8)
+        assert made.output_db < -15
+        assert load_checkpoint(tmp_path / f"{name}-snn").config.neuron.kind == "ilif"  # type: ignore[union-attr]
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
+    model = tiny_relu(tmp_path / "relu")
+    for name in ("a", "b"):
+        spikeport.ann_to_snn(model, out=tmp_path / name, samples=8, seed=3)
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+def test_links_of_the_start_stay_unseen(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED / "spikewfm-nano-relu", tmp_path / "relu")
+    (tmp_path / "relu/training_data.json").write_text(json.dumps({"cities": ["elsewhere"]}))
+    (tmp_path / "relu/training_links.txt").write_text("ab\n")
+    spikeport.ann_to_snn(str(tmp_path / "relu"), out=tmp_path / "snn", samples=8)
+    facts = json.loads((tmp_path / "snn/training_data.json").read_text())
+    assert "elsewhere" in facts["cities"]
+    assert "ab" in (tmp_path / "snn/training_links.txt").read_text().split()
+
+
+def test_what_cannot_be_converted_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UnsupportedError, match="spikes already"):
+        spikeport.ann_to_snn("spikewfm-nano", out=out)
+    with pytest.raises(InputError, match="no trained weights"):
+        spikeport.ann_to_snn("spikewfm-20m-relu", out=out)
+    with pytest.raises(UsageError, match="lif_soft"):
+        spikeport.ann_to_snn("spikewfm-nano-relu", neuron="relu", out=out)
+    with pytest.raises(UsageError, match="--samples is 2"):
+        spikeport.ann_to_snn("spikewfm-nano-relu", out=out, samples=2)
+    with pytest.raises(UsageError, match="leave --levels out"):
+        spikeport.ann_to_snn("spikewfm-nano-relu", levels=4, out=out)
+    with pytest.raises(InputError, match="steps"):
+        spikeport.ann_to_snn("spikewfm-nano-relu", steps=0, out=out)
+    save_checkpoint(build(preset("csi2vec").config), tmp_path / "mlp")
+    with pytest.raises(UnsupportedError, match="feed-forward parts"):
+        spikeport.ann_to_snn(str(tmp_path / "mlp"), out=out)
+    assert not out.exists()
