@@ -36,7 +36,7 @@ SHIPPED = (
     "spikewfm-nano", "spikewfm-nano-ilif", "spikewfm-nano-relu", "spikewfm-nano-qrelu",
     "spikewfm-nano-wiener", "spikewfm-nano-wiener-relu",
 )  # fmt: skip
-PROTOCOLS = ("spikewfm-nano-paper-in-domain", "spikewfm-nano-paper-cross-domain")
+TRAINED_HERE = ("spikewfm-nano-paper-in-domain", "spikewfm-nano-slots", "spikewfm-nano-carry")
 CONVERTED = ("nano-relu-to-lif", "nano-relu-to-ilif", "nano-relu-to-ilif-tuned")
 TUNING = """summary = "the converted nano, tuned"
 model = "spikewfm-nano-ilif"
@@ -109,7 +109,7 @@ def converted() -> None:
 
 def nmse() -> list[dict[str, Any]]:
     """NMSE of all that predict channels, {method, regime, split, snr_db, nmse_db} a curve."""
-    others = [str(TRAINED / name) for name in (*PROTOCOLS, *CONVERTED) if (TRAINED / name).is_dir()]
+    others = [str(TRAINED / name) for name in (*TRAINED_HERE, *CONVERTED) if (TRAINED / name).is_dir()]
     result = spikeport.evaluate(
         SHIPPED[0], compare=[*SHIPPED[1:], *others], links=LINKS, snr=SNRS, baselines="wiener-mixture,lstm"
     )
@@ -176,10 +176,11 @@ def nmse_tables(curves: list[dict[str, Any]]) -> list[str]:
         "## NMSE of channel prediction",
         "",
         f"{METRIC}; {LINKS} links a point, seed 0, one training seed a model. R1: contiguous slots, R2: slots 5 ms "
-        "apart. `*-paper-*`: the paper's protocol on a fifth of its samples, the head alone trained on the frozen "
-        "backbone, in R1 only, so that R2 is outside its training. `*-wiener*` have the Wiener mixture as a skip. "
-        "`nano-relu-to-*`: the ReLU twin made to spike by `spikeport models ann-to-snn`, without training or tuned for "
-        "200 steps.",
+        "apart. `-paper-in-domain`: the paper's protocol on a fifth of its samples, the head alone trained on the "
+        "frozen backbone, in R1 only, so that R2 is outside its training; the cross-domain protocol trains to the same "
+        "bits and is tested on the unseen cities. `-slots`, `-carry`: the other time axes. `*-wiener*` have the Wiener "
+        "mixture as a skip. `nano-relu-to-*`: the ReLU twin made to spike by `spikeport models ann-to-snn`, without "
+        "training or tuned for 200 steps.",
         "",
     ]
     places = list(dict.fromkeys((c["regime"], c["split"]) for c in curves))
@@ -229,7 +230,8 @@ def recipe_table(recipes: dict[str, list[dict[str, Any]]]) -> list[str]:
         "## Recipes run at full length here",
         "",
         "Loss as the objective defines it, of its first step and the mean of the last tenth of the stage; minutes on a "
-        "machine that did other work too. Fewer steps than planned: early stopping. Every other recipe is run for two "
+        "machine that did other work too. Fewer steps than planned: early stopping. The shipped checkpoints "
+        "are full-length runs of their recipes too. Every other recipe is run for two "
         "steps by the tests; `benchmarks/recipes.py` takes the first step of each at full width.",
         "",
         "| recipe | stage | steps x batch | minutes | first loss | last loss | best validation | spike rate |",
