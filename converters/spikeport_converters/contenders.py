@@ -80,7 +80,7 @@ def model_config(name: str, network: nn.Module) -> ModelConfig:
     if not isinstance(config, ModelConfig):
         raise UnsupportedError(
             f"{name} has no token grid (a ModelConfig as `.config`), so real channels cannot be cut to its patches: "
-            "return a spikeport_toolkit ChannelPredictor from the factory"
+            "take a SpikeWFM, or return a spikeport_toolkit ChannelPredictor from the factory"
         )
     return config
 

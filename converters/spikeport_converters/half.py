@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from spikeport_errors import UnsupportedError
+
 from .fold import Staircase, StaircaseNeuron
 from .operators import module_path, op_name
 
@@ -31,7 +33,20 @@ def half_model(model: nn.Module) -> nn.Module:
             stairs = module.stairs
             raised = tuple(_half_not_below(t) for t in stairs.thresholds)
             module.stairs = Staircase(raised, stairs.increments, stairs.steps, stairs.levels)
+    _check_range(model, half)
     return half
+
+
+def _check_range(model: nn.Module, half: nn.Module) -> None:
+    """UnsupportedError where a finite value has no finite half."""
+    full = dict((*model.named_parameters(), *model.named_buffers()))
+    for name, value in (*half.named_parameters(), *half.named_buffers()):
+        before = full.get(name.removesuffix("_half"))
+        if value.dtype == torch.float16 and before is not None and (value.isinf() & before.isfinite()).any():
+            raise UnsupportedError(
+                f"{name.removesuffix('_half')} holds {float(before.detach().abs().max()):.3g}, beyond half precision's 65,504: "
+                "export with --precision fp32"
+            )
 
 
 def _half_not_below(value: float) -> float:

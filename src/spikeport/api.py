@@ -507,15 +507,18 @@ def ann_to_snn(
     data: str | Path | None = None,
     samples: int = 64,
     seed: int = 0,
+    progress: Step = _silent,
 ) -> Converted:
     """A trained MODEL with ReLU or GELU as a spiking checkpoint folder `out`, without training.
 
     `neuron` is lif, lif_soft, lif_paper or ilif, `steps` its T and `levels` its D where they differ from the preset's;
-    `samples` channels of the store `data` (default: the embedded cities) calibrate it. See docs/training.md.
+    about `samples` channels of the store `data` (default: the embedded cities) calibrate it. See docs/training.md.
     """
     chosen = neuron_preset(neuron, steps, levels)
     store = None if data is None else Path(data)
-    return run_conversion(model, neuron=chosen, out=Path(out), data=store, samples=samples, seed=seed)
+    return run_conversion(
+        model, neuron=chosen, out=Path(out), data=store, samples=samples, seed=seed, progress=progress
+    )
 
 
 def train(
@@ -566,7 +569,9 @@ def demo(out: str | Path = "spikeport-demo", *, links: int = DEMO_LINKS, progres
 
 def _samples(network: nn.Module, samples: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     _check_samples(samples, seed)
-    return channel_prediction.example_pairs(model_config("MODEL", network), samples, seed)
+    return channel_prediction.example_pairs(
+        model_config(getattr(getattr(network, "config", None), "name", "the model"), network), samples, seed
+    )
 
 
 def _inputs(model: str, network: nn.Module, samples: int, seed: int) -> tuple[NDArray[np.float32], str]:

@@ -257,3 +257,11 @@ def test_steps_of_training_are_bounded(steps, name, model, patches):
 def test_training_is_for_int8(model, patches):
     with pytest.raises(UnsupportedError, match="take --precision int8"):
         quantize_aware(fold_batchnorm(model), PRESETS["fp8"], cycle([patches]), 3)
+
+
+def test_a_weight_beyond_half_precision_is_refused() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    with torch.no_grad():
+        model[0].bias[1] = 70_000.0
+    with pytest.raises(UnsupportedError, match=r"0.bias holds 7e\+04.*fp32"):
+        half_model(model)

@@ -10,6 +10,7 @@ import torch
 from objective_models import config
 
 import spikeport
+from spikeport.cli.app import run
 from spikeport_errors import InputError, UnsupportedError, UsageError
 from spikeport_toolkit.models.checkpoint import load_checkpoint, save_checkpoint
 from spikeport_toolkit.models.config import NeuronConfig
@@ -42,6 +43,33 @@ def test_the_shipped_relu_twin_spikes_without_training(tmp_path: Path) -> None:
     assert errors[1] < 1.3 * errors[0]  # 1.1 dB on noisy links that did not calibrate it
 
 
+def test_units_that_never_fire_get_no_current(tmp_path: Path) -> None:
+    model = tiny_relu(tmp_path / "relu", norm="none")
+    network = load_checkpoint(tmp_path / "relu")
+    with torch.no_grad():
+        network.backbone.blocks[0].ffn.fc1.bias[:5] = -1e3  # type: ignore[union-attr, index]
+    shutil.rmtree(tmp_path / "relu")
+    save_checkpoint(network, tmp_path / "relu")
+    made = spikeport.ann_to_snn(model, out=tmp_path / "snn", samples=8)
+    assert made.parts[0].silent == 5
+    norm = load_checkpoint(tmp_path / "snn").backbone.blocks[0].ffn.norm  # type: ignore[union-attr, index]
+    assert (norm.weight[:5] == 0).all()  # type: ignore[union-attr, index]
+    assert (norm.weight.abs() < 200).all()  # type: ignore[union-attr, operator]
+    spikeport.export(str(tmp_path / "snn"), target="jetson-orin-nano", precision="fp16", out=tmp_path / "bundle")
+
+
+def test_a_network_of_zeros_has_no_error_in_db(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = build(replace(config("spikewfm"), name="zero", neuron=NeuronConfig("relu")))  # type: ignore[arg-type, type-var]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    save_checkpoint(network, tmp_path / "zero")
+    assert run(["models", "ann-to-snn", str(tmp_path / "zero"), "--out", str(tmp_path / "snn"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["output_db"] is None
+    assert all(part["error_db"] is None and part["silent"] == part["units"] for part in told["parts"])
+
+
 def test_more_levels_come_nearer(tmp_path: Path) -> None:
     model = tiny_relu(tmp_path / "relu", norm="none")
     change = [
@@ -69,7 +97,20 @@ def test_lwm_and_an_encoder_with_a_decoder_convert(tmp_path: Path) -> None:
         save_checkpoint(build(replace(preset(name).config, **changes)), tmp_path / name)  # type: ignore[arg-type]
         made = spikeport.ann_to_snn(str(tmp_path / name), neuron="ilif", out=tmp_path / f"{name}-snn", samples=8)
         assert made.output_db < -15
+        wanted = {"layers"} if name == "lwm-1.0-code" else {"blocks", "decoder"}
+        assert {part.name.split(".")[0] for part in made.parts} == wanted
         assert load_checkpoint(tmp_path / f"{name}-snn").config.neuron.kind == "ilif"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["wavesfm", "wavesfm-iq", "wavesfm-sensing", "wavesfm-positioning", "aboulfotouh"])
+def test_a_decoder_that_the_task_does_not_use_is_fitted_too(tmp_path: Path, name: str) -> None:
+    whole = preset(name).config
+    decoder = whole.decoder and replace(whole.decoder, d=16, d_ff=32, layers=1, heads=2)  # type: ignore[attr-defined]
+    torch.manual_seed(0)
+    small = replace(whole, d=16, d_ff=32, layers=1, heads=2, decoder=decoder)  # type: ignore[call-arg, type-var]
+    save_checkpoint(build(small), tmp_path / "ann")
+    made = spikeport.ann_to_snn(str(tmp_path / "ann"), out=tmp_path / "snn", samples=8)
+    assert len(made.parts) == (2 if decoder else 1)
 
 
 def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
@@ -97,6 +138,8 @@ def test_what_cannot_be_converted_is_refused(tmp_path: Path) -> None:
         spikeport.ann_to_snn("spikewfm-20m-relu", out=out)
     with pytest.raises(UsageError, match="lif_soft"):
         spikeport.ann_to_snn("spikewfm-nano-relu", neuron="relu", out=out)
+    with pytest.raises(UsageError, match="--seed is -1"):
+        spikeport.ann_to_snn("spikewfm-nano-relu", out=out, seed=-1)
     with pytest.raises(UsageError, match="--samples is 2"):
         spikeport.ann_to_snn("spikewfm-nano-relu", out=out, samples=2)
     with pytest.raises(UsageError, match="leave --levels out"):
@@ -106,4 +149,11 @@ def test_what_cannot_be_converted_is_refused(tmp_path: Path) -> None:
     save_checkpoint(build(preset("csi2vec").config), tmp_path / "mlp")
     with pytest.raises(UnsupportedError, match="feed-forward parts"):
         spikeport.ann_to_snn(str(tmp_path / "mlp"), out=out)
+    towers = preset("csi-clip").config
+    tower = replace(towers.tower, d=16, d_ff=32, layers=1, heads=2)  # type: ignore[attr-defined]
+    save_checkpoint(build(replace(towers, tower=tower)), tmp_path / "towers")  # type: ignore[call-arg, type-var]
+    with pytest.raises(UnsupportedError, match="feed-forward parts"):
+        spikeport.ann_to_snn(str(tmp_path / "towers"), out=out)
     assert not out.exists()
+    with pytest.raises(InputError, match="exists"):
+        spikeport.ann_to_snn("spikewfm-nano-relu", out=tmp_path)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from .output import DEFAULTS, Common, Whole, say
+from .output import DEFAULTS, Common, Whole, progress, say
 from .output import show as show_result
 
 app = App(
@@ -94,11 +94,11 @@ def ann_to_snn(
     Parameters
     ----------
     model
-        A trained model with ReLU or GELU: a preset or a checkpoint folder.
+        A trained model with ReLU, GELU or quantised ReLU: a preset or a checkpoint folder.
     out
-        Folder for config.json and model.safetensors.
+        New folder for config.json and model.safetensors.
     neuron
-        lif, lif_soft, lif_paper or ilif.
+        lif (hard reset), lif_soft (soft reset), lif_paper (its input decays too) or ilif (up to D spikes a step).
     steps
         T; default: the neuron's (4, and 1 for ilif).
     levels
@@ -106,14 +106,17 @@ def ann_to_snn(
     data
         Store to calibrate on (`spikeport data make`); default: the embedded cities.
     samples
-        Channels to calibrate on.
+        Channels to calibrate on, in four batches; more than a multiple of 4 is left.
     seed
         Of their choice.
     """
     from spikeport import api
 
-    result = api.ann_to_snn(
-        model, out=out, neuron=neuron, steps=steps, levels=levels, data=data, samples=samples, seed=seed
-    )
+    with progress(common) as advance:
+        result = api.ann_to_snn(
+            model, out=out, neuron=neuron, steps=steps, levels=levels, data=data, samples=samples, seed=seed,
+            progress=advance,
+        )  # fmt: skip
     show_result(result, common)
-    say(f"next: spikeport evaluate {model} --compare {out}", common)
+    beside = f"{model} --compare {out}" if result.family == "spikewfm" else f"{out} --task los"
+    say(f"next: spikeport evaluate {beside}", common)

@@ -49,7 +49,13 @@ PLACES = (0.0, 0.5, 0.9, 1.0)
 """Current where x = 0, of the least that makes a neuron fire."""
 REACHES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
 """Where the rate saturates, of a unit's largest activation."""
+LEAST_REACH = 0.1
+"""Least activation that a unit's neuron spans, in standard deviations of its current."""
+ENTRIES = 100_001
+MOST_SEED = 2**32 - 1
 SAMPLES = (BATCHES * 2, 4096)
+
+Step = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,10 @@ class ConvertedPart:
 
     name: str
     units: int
-    error_db: float
+    silent: int
+    """Neurons that the calibration samples never make fire."""
+    error_db: float | None
+    """None where no activation has any energy."""
     rate: float
 
 
@@ -67,9 +76,10 @@ class Converted:
     """What `ann_to_snn` made; `output_db` is the change of the output over its energy on the calibration samples."""
 
     model: str
+    family: str
     neuron: dict[str, Any]
     parts: tuple[ConvertedPart, ...]
-    output_db: float
+    output_db: float | None
     samples: int
     folder: str
 
@@ -77,14 +87,15 @@ class Converted:
         """A line a part for people, and what came out."""
         width = max(len(part.name) for part in self.parts)
         rows = [
-            f"{part.name:{width}}  {part.units:>6,} neurons  error {part.error_db:6.1f} dB  rate {part.rate:.3f}"
+            f"{part.name:{width}}  {part.units:>6,} neurons, {part.silent:,} silent  error {_told(part.error_db):>8}  "
+            f"rate {part.rate:.3f}"
             for part in self.parts
         ]
         kind, steps, levels = (self.neuron[key] for key in ("kind", "steps", "levels"))
         return "\n".join([
             *rows,
-            f"{self.model} with {kind} neurons, T = {steps}, D = {levels}: its output changes by {self.output_db:.1f} "
-            f"dB of its energy on {self.samples} calibration samples; wrote {self.folder}",
+            f"{self.model} with {kind} neurons, T = {steps}, D = {levels}: its output changes by "
+            f"{_told(self.output_db)} of its energy on {self.samples} calibration samples; wrote {self.folder}",
         ])  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,31 +112,39 @@ class Sample:
     seed: tuple[int, int]
 
 
-def ann_to_snn(model: str, *, neuron: NeuronConfig, out: Path, data: Path | None, samples: int, seed: int) -> Converted:
-    """Write the converted MODEL, a preset with weights or a checkpoint folder of ours, as the checkpoint folder `out`.
+def ann_to_snn(
+    model: str, *, neuron: NeuronConfig, out: Path, data: Path | None, samples: int, seed: int, progress: Step
+) -> Converted:
+    """Write the converted MODEL, a preset with weights or a checkpoint folder of ours, as the new checkpoint `out`.
 
-    `samples` channels of the training links, of the store `data` or the embedded cities, calibrate it. Raises
-    UsageError for a neuron that does not spike or too few samples, InputError for a model without weights, and
-    UnsupportedError where there is nothing to convert.
+    About `samples` channels of the training links, of the store `data` or the embedded cities, calibrate it; `progress`
+    is told each part. Raises UsageError for a neuron that does not spike and values out of range, InputError for a
+    model without weights or with values that overflow, and UnsupportedError where there is nothing to convert.
     """
     if not SAMPLES[0] <= samples <= SAMPLES[1]:
         raise UsageError(f"--samples is {samples}, outside {SAMPLES[0]} to {SAMPLES[1]:,}")
+    if not 0 <= seed <= MOST_SEED:
+        raise UsageError(f"--seed is {seed}, outside 0 to {MOST_SEED:,}")
+    if out.exists():
+        raise InputError(f"{out} exists; give another --out or remove it")
     if not is_trained(model):
         raise InputError(f"{model} ships no trained weights to convert: give a checkpoint folder")
     source = load_model(model)
     links, facts = training_links(data)
     fed = _samples(source, links, samples, seed)
-    network, parts = convert(source, neuron, fed)
+    network, parts = convert(source, neuron, fed, progress)
     with torch.inference_mode():
         before, after = (torch.cat([each(sample.inputs).flatten() for sample in fed]) for each in (source, network))
-    change = (after - before).square().sum() / before.square().sum()
+    if not all(value.isfinite().all() for value in (after, *network.state_dict().values())):
+        raise InputError(f"{model}: its weights are so large that the converted ones overflow: check them")
+    change = _decibel((after - before).square().sum(), before.square().sum())
     save_checkpoint(network, out, extra=checkpoint_files(links, facts, model))
     used = sum(len(sample.inputs) for sample in fed)
-    return Converted(model, asdict(neuron), parts, _decibel(float(change)), used, str(out))
+    return Converted(model, _config_of(source).family, asdict(neuron), parts, change, used, str(out))
 
 
 def convert(
-    source: nn.Module, neuron: NeuronConfig, samples: list[Sample]
+    source: nn.Module, neuron: NeuronConfig, samples: list[Sample], progress: Step = lambda what, done, total: None
 ) -> tuple[nn.Module, tuple[ConvertedPart, ...]]:
     """A spiking copy of `source` (eval mode) fitted on `samples`, and how well each part fits."""
     if not neuron.spiking:
@@ -133,25 +152,29 @@ def convert(
     old = _config_of(source)
     network = build(_spiking(old, neuron)).eval()
     network.load_state_dict({**network.state_dict(), **source.state_dict()})
-    act, parts = activation(old.neuron), []
+    act, parts, stairs = activation(old.neuron), [], _Stairs(neuron)
     with torch.inference_mode():
-        for name, ffn in _in_order(network, samples):
+        ordered = _in_order(network, samples, old.name)
+        for number, (name, ffn) in enumerate(ordered):
+            progress("fitting neurons", number, len(ordered))
             had_norm = _norm(old) != "none"
             x = _currents(network, ffn.norm if had_norm else ffn.fc1, samples)
-            parts.append(_fit(name, ffn, x, act(x), add_norm=not had_norm))
+            parts.append(_fit(name, ffn, x, act(x), stairs, add_norm=not had_norm))
+        progress("fitting neurons", len(ordered), len(ordered))
     return network, tuple(parts)
 
 
 def _config_of(source: nn.Module) -> Any:
     """The configuration of a network that can be converted."""
-    config = getattr(source, "config", None)
+    config: Any = getattr(source, "config", None)
     name = getattr(config, "name", type(source).__name__)
-    if not isinstance(config, Config) or not any(isinstance(module, FeedForward) for module in source.modules()):
+    known = isinstance(config, Config) and hasattr(config, "neuron")
+    if not known or not any(isinstance(module, FeedForward) for module in source.modules()):
         raise UnsupportedError(
             f"{name} has no transformer's feed-forward parts of ours, which are what is converted: take a SpikeWFM, an "
             "LWM or another encoder"
         )
-    if config.neuron.spiking:  # type: ignore[attr-defined]
+    if config.neuron.spiking:
         raise UnsupportedError(f"{name} spikes already; what is converted has relu, gelu or qrelu")
     return config
 
@@ -181,16 +204,16 @@ def _samples(source: nn.Module, links: Links, samples: int, seed: int) -> list[S
 
 def _feed(network: nn.Module, samples: list[Sample]) -> None:
     """Run `network` on whole samples and, where it reconstructs what is hidden, on samples with hidden tokens too."""
-    hides = isinstance(network, ChannelEncoder | LWM)
-    objective = Masked("lwm" if isinstance(network, LWM) else "random")
+    encoder = getattr(network, "backbone", network)
+    objective = Masked("lwm" if isinstance(encoder, LWM) else "random")
     for sample in samples:
         network(sample.inputs)
-        if hides:
+        if isinstance(encoder, ChannelEncoder | LWM):
             objective.loss(network, nn.ModuleDict(), sample.batch, np.random.default_rng(sample.seed))
 
 
-def _in_order(network: nn.Module, samples: list[Sample]) -> list[tuple[str, FeedForward]]:
-    """The feed-forward parts in the order they run in; those that do not run are left out."""
+def _in_order(network: nn.Module, samples: list[Sample], name: str) -> list[tuple[str, FeedForward]]:
+    """The feed-forward parts in the order they run in; UnsupportedError where one does not run."""
     found: dict[str, FeedForward] = {}
 
     def note(name: str, module: FeedForward, *_: object) -> None:
@@ -199,6 +222,9 @@ def _in_order(network: nn.Module, samples: list[Sample]) -> list[tuple[str, Feed
     parts = [(name, module) for name, module in network.named_modules() if isinstance(module, FeedForward)]
     with _hooks([(module, partial(note, name)) for name, module in parts]):
         _feed(network, samples[:1])
+    left = [part for part, _ in parts if part not in found]
+    if left:
+        raise UnsupportedError(f"{name}: {left[0]} does not run on a channel, so it cannot be fitted")
     return list(found.items())
 
 
@@ -225,27 +251,28 @@ def _hooks(wanted: list[tuple[nn.Module, Callable[..., None]]]) -> Iterator[None
             handle.remove()
 
 
-def _fit(name: str, ffn: FeedForward, x: Tensor, y: Tensor, *, add_norm: bool) -> ConvertedPart:
-    """Fit every unit of one part to activations `y` `[row, unit]` of currents `x`, and write its weights."""
-    rest, full = _range(ffn.neuron)
-    reach = y.amax(0).clamp_min(1e-6)
+def _fit(name: str, ffn: FeedForward, x: Tensor, y: Tensor, stairs: _Stairs, *, add_norm: bool) -> ConvertedPart:
+    """Fit every unit of one part to activations `y` `[row, unit]` of currents `x`, and write its weights.
+
+    A unit whose activation never changes gets no current; of one that changes little, the gain is bounded.
+    """
+    alive = y.amax(0) > y.amin(0)
+    reach = torch.maximum(y.amax(0), LEAST_REACH * x.std(0)).clamp_min(torch.finfo(y.dtype).tiny)
     least = torch.full_like(reach, torch.inf)
     gain, place, scale, shift, rate = (torch.zeros_like(reach) for _ in range(5))
     for start in PLACES:
         for part in REACHES:
-            o = start * rest
-            g = (full - o) / (part * reach)
-            r = _rate(g * x + o, ffn.neuron)
+            o = torch.where(alive, start * stairs.first, 0.0)
+            g = torch.where(alive, (stairs.last - o) / (part * reach), 0.0)
+            r = stairs(g * x + o)
             mean_r, mean_y = r.mean(0), y.mean(0)
             centred = r - mean_r
-            power = centred.square().sum(0)
-            s = (centred * y).sum(0) / power.clamp_min(1e-12)
+            s = (centred * y).sum(0) / centred.square().sum(0).clamp_min(1e-12)
             c = mean_y - s * mean_r
             error = (s * r + c - y).square().sum(0)
             better = error < least
-            for kept, value in zip((least, gain, scale, shift, rate), (error, g, s, c, mean_r), strict=True):
+            for kept, value in zip((least, gain, place, scale, shift, rate), (error, g, o, s, c, mean_r), strict=True):
                 kept[better] = value[better]
-            place[better] = o
     norm: Any = ffn.norm
     if add_norm:
         norm.running_mean.copy_(x.mean(0))
@@ -256,21 +283,32 @@ def _fit(name: str, ffn: FeedForward, x: Tensor, y: Tensor, *, add_norm: bool) -
     norm.bias.mul_(gain).add_(place)
     ffn.fc2.bias.add_(ffn.fc2.weight @ shift)
     ffn.fc2.weight.mul_(scale)
-    return ConvertedPart(name, len(reach), _decibel(float(least.sum() / y.square().sum())), float(rate.mean()))
+    error_db = _decibel(least.sum(), y.square().sum())
+    return ConvertedPart(name, len(reach), int((rate == 0).sum()), error_db, float(rate.mean()))
 
 
-def _range(neuron: Any) -> tuple[float, float]:
-    """The least constant current that makes a neuron fire, and the least at which it fires all it can."""
-    config: NeuronConfig = neuron.config
-    current = torch.linspace(0, 4 * config.levels * config.v_threshold * config.tau, 100_001)
-    rate = _rate(current, neuron)
-    return float(current[rate > 0][0]), float(current[rate >= rate.max()][0])
+class _Stairs:
+    """The rate of a neuron as a table over constant currents, from 0 to where it fires all it can.
+
+    Fine enough for a fit, and of the same cost for any T. `first` is the least current that makes it fire, `last` the
+    least at which it fires all it can.
+    """
+
+    def __init__(self, config: NeuronConfig):
+        current = torch.linspace(0, 4 * config.levels * config.v_threshold * config.tau, ENTRIES)
+        rate: Tensor = Rate.apply(current, config)
+        end = int((rate >= rate.max()).nonzero()[0])
+        self.first, self.last = float(current[rate > 0][0]), float(current[end])
+        self.step, self.rate = float(current[1]), rate[: end + 1]
+
+    def __call__(self, current: Tensor) -> Tensor:
+        return self.rate[(current / self.step).nan_to_num().clamp(0, len(self.rate) - 1).int()]
 
 
-def _rate(current: Tensor, neuron: Any) -> Tensor:
-    """The neuron's rate, the same bits as its own forward pass gives, in less memory and time."""
-    return Rate.apply(current, neuron.config)  # type: ignore[no-any-return]
+def _decibel(error: Tensor, energy: Tensor) -> float | None:
+    """10 log10 of the ratio, no less than -300; None for no energy."""
+    return None if float(energy) == 0 else round(float(10 * np.log10(max(float(error / energy), 1e-30))), 2)
 
 
-def _decibel(ratio: float) -> float:
-    return round(float(10 * np.log10(max(ratio, 1e-30))), 2)
+def _told(decibels: float | None) -> str:
+    return "-" if decibels is None else f"{decibels:.1f} dB"
