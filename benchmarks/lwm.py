@@ -3,7 +3,7 @@
     python benchmarks/lwm.py DATA [nmse nmse:Denver los tuned spiking spiking:ilif-4 beam noise ...]
 
 DATA is the folder of evaluation data (SPIKEPORT_DATA). Each section named is run and replaces its part of
-docs/lwm.json; lwm_page.py writes the page from that file. All sections take about 45 minutes of one core.
+docs/lwm.json; lwm_page.py writes the page from that file. All sections take about 40 minutes of one core.
 """
 
 from __future__ import annotations
@@ -76,8 +76,7 @@ def nmse(only: str = "") -> dict:
 def spiking(only: str = "") -> dict:
     """The weights converted to spiking neurons, calibrated on other cities than they are tested on; mask seed 0."""
     neurons = {
-        "lif": neuron_preset("lif"), "lif_soft-8": neuron_preset("lif_soft", steps=8),
-        "ilif-4": neuron_preset("ilif"), "ilif-16": neuron_preset("ilif", levels=16),
+        "ilif-4": neuron_preset("ilif"), "lif": neuron_preset("lif"), "ilif-16": neuron_preset("ilif", levels=16),
     }  # fmt: skip
     found: dict = {}
     for key in [only] if only else neurons:

@@ -14,7 +14,6 @@ STATIONS = {"Denver": 3, "Indianapolis": 3, "Oklahoma": 1}
 REFERENCE_DB = {"Denver": -10.2, "Indianapolis": -11.6, "Oklahoma": -11.1}
 NEURONS = {
     "ilif-4": "I-LIF, T = 1, D = 4", "ilif-16": "I-LIF, T = 1, D = 16", "lif": "LIF, hard reset, T = 4",
-    "lif_soft-8": "LIF, soft reset, T = 8",
 }  # fmt: skip
 REFERENCE_CLS = "94 / 96 / 97"
 

@@ -216,7 +216,7 @@ def lwm() -> list[str]:
         f"Line of sight in Denver from [CLS], ridge probe, mean of 20 draws of labels: {points} labels.",
         "",
         "The same weights converted to spiking neurons without training (`ann-to-snn`; calibrated on other cities than "
-        "tested on, mask seed 0; `ilif-4`: T = 1, D = 4; `lif_soft-8`: T = 8):",
+        "tested on, mask seed 0; `ilif-4`: T = 1, D = 4; `lif`: T = 4):",
         "",
         "| neuron | " + ", dB | ".join(found["nmse"]) + ", dB | line of sight, %, 50 / 200 / 900 labels |",
         "|---|" + "---|" * (len(found["nmse"]) + 1),
@@ -230,9 +230,9 @@ def recipe_table(recipes: dict[str, list[dict[str, Any]]]) -> list[str]:
         "## Recipes run at full length here",
         "",
         "Loss as the objective defines it, of its first step and the mean of the last tenth of the stage; minutes on a "
-        "machine that did other work too. Fewer steps than planned: early stopping. The shipped checkpoints "
-        "are full-length runs of their recipes too. Every other recipe is run for two "
-        "steps by the tests; `benchmarks/recipes.py` takes the first step of each at full width.",
+        "machine that did other work too, up to four runs on two cores. Fewer steps than planned: early stopping. The "
+        "shipped checkpoints are full-length runs of their recipes too. Every other recipe is run for two steps by the "
+        "tests; `benchmarks/recipes.py` takes the first step of each at full width.",
         "",
         "| recipe | stage | steps x batch | minutes | first loss | last loss | best validation | spike rate |",
         "|---|---|---|---|---|---|---|---|",

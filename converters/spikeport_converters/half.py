@@ -43,8 +43,9 @@ def _check_range(model: nn.Module, half: nn.Module) -> None:
     for name, value in (*half.named_parameters(), *half.named_buffers()):
         before = full.get(name.removesuffix("_half"))
         if value.dtype == torch.float16 and before is not None and (value.isinf() & before.isfinite()).any():
+            most = float(before.detach().abs().max())
             raise UnsupportedError(
-                f"{name.removesuffix('_half')} holds {float(before.detach().abs().max()):.3g}, beyond half precision's 65,504: "
+                f"{name.removesuffix('_half')} holds {most:.3g}, beyond half precision's 65,504: "
                 "export with --precision fp32"
             )
 
