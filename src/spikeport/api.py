@@ -144,7 +144,7 @@ def export(
         elif card.route == "onnx" and not isinstance(getattr(network, "config", None), ModelConfig):
             patches, truth = _inputs(model, network, samples, seed)[0], None
         else:
-            patches, truth = _samples(network, samples, seed)
+            patches, truth = _samples(model, network, samples, seed)
         tailored = tailor(
             network, chosen, patches, seed=seed, parts=sensitivity, budget_db=max_nmse_loss, qat_steps=qat
         )
@@ -309,7 +309,7 @@ def profile(
                 twin,
                 cards,
                 [target.precision for target in result.targets],
-                _samples(network, samples, seed),
+                _samples(model, network, samples, seed),
                 name=model,
                 trained=is_trained(model),
                 snrs_db=snrs,
@@ -567,11 +567,11 @@ def demo(out: str | Path = "spikeport-demo", *, links: int = DEMO_LINKS, progres
     return run_demo(Path(out), links=links, progress=progress)
 
 
-def _samples(network: nn.Module, samples: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _samples(
+    model: str, network: nn.Module, samples: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     _check_samples(samples, seed)
-    return channel_prediction.example_pairs(
-        model_config(getattr(getattr(network, "config", None), "name", "the model"), network), samples, seed
-    )
+    return channel_prediction.example_pairs(model_config(model, network), samples, seed)
 
 
 def _inputs(model: str, network: nn.Module, samples: int, seed: int) -> tuple[NDArray[np.float32], str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -57,18 +57,20 @@ def preset(name: str) -> Preset:
 
 def neuron_preset(name: str, steps: int | None = None, levels: int | None = None) -> NeuronConfig:
     """A shipped spiking neuron (lif, lif_soft, lif_paper, ilif), with another T or D where given."""
-    tables = {each: table for each, table in _tables("neurons").items() if each in SPIKING_KINDS}
-    if name not in tables:
-        raise unknown_name("spiking neuron", name, tables, "choose one with --neuron")
-    table = {key: value for key, value in tables[name].items() if key not in ("summary", "norm", "soft_reset")}
-    if tables[name].get("soft_reset"):
-        table["v_reset"] = None
+    if name not in SPIKING_KINDS:
+        raise unknown_name("spiking neuron", name, SPIKING_KINDS, "choose one with --neuron")
     if levels is not None and name != "ilif":
         raise UsageError(f"{name} emits at most one spike a step: leave --levels out, or take --neuron ilif")
-    for key, value in (("steps", steps), ("levels", levels)):
-        if value is not None:
-            table[key] = value
-    return NeuronConfig(kind=name, **table)
+    neuron: NeuronConfig = next(
+        item.config.neuron
+        for item in presets().values()
+        if isinstance(item.config, ModelConfig) and item.config.neuron.kind == name
+    )
+    return replace(
+        neuron,
+        steps=neuron.steps if steps is None else steps,
+        levels=neuron.levels if levels is None else levels,
+    )
 
 
 def _preset(name: str, size: dict[str, Any], neuron: dict[str, Any], kind: str) -> Preset:

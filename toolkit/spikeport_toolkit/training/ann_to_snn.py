@@ -118,8 +118,8 @@ def ann_to_snn(
     """Write the converted MODEL, a preset with weights or a checkpoint folder of ours, as the new checkpoint `out`.
 
     About `samples` channels of the training links, of the store `data` or the embedded cities, calibrate it; `progress`
-    is told each part. Raises UsageError for a neuron that does not spike and values out of range, InputError for a
-    model without weights or with values that overflow, and UnsupportedError where there is nothing to convert.
+    is told each part. Raises UsageError for values out of range, InputError for a model without weights, with values
+    that overflow or where `out` exists, and UnsupportedError where there is nothing to convert.
     """
     if not SAMPLES[0] <= samples <= SAMPLES[1]:
         raise UsageError(f"--samples is {samples}, outside {SAMPLES[0]} to {SAMPLES[1]:,}")
@@ -146,9 +146,7 @@ def ann_to_snn(
 def convert(
     source: nn.Module, neuron: NeuronConfig, samples: list[Sample], progress: Step = lambda what, done, total: None
 ) -> tuple[nn.Module, tuple[ConvertedPart, ...]]:
-    """A spiking copy of `source` (eval mode) fitted on `samples`, and how well each part fits."""
-    if not neuron.spiking:
-        raise UsageError(f"--neuron {neuron.kind} does not spike: take lif, lif_soft, lif_paper or ilif")
+    """A copy of `source` (eval mode) with the spiking `neuron`, fitted on `samples`, and how well each part fits."""
     old = _config_of(source)
     network = build(_spiking(old, neuron)).eval()
     network.load_state_dict({**network.state_dict(), **source.state_dict()})
