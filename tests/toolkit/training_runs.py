@@ -1,10 +1,13 @@
 """Small training runs in processes of their own, for the tests of resuming and of several processes."""
 
+import faulthandler
 import multiprocessing
 import os
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from spikeport_toolkit.data.sampler import embedded_split
 from spikeport_toolkit.training.loop import Progress, train
@@ -21,10 +24,15 @@ SMALL: dict[str, Any] = {
 
 
 def fork_server() -> Any:
-    """A context whose processes start with everything imported."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    """A context whose processes start with everything imported, from a server of one thread: safe to fork."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["training_runs"])
+    ours = {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",  # and of OpenBLAS: numpy's starts its threads on import
+    }
+    with patch.dict(os.environ, ours):
+        forkserver.ensure_running()
     return context
 
 
@@ -46,6 +54,7 @@ def run(chosen: Recipe, out: Path, steps: Connection) -> None:
 
 def run_rank(chosen: Recipe, out: Path, rank: int, size: int, port: int, stop: int | None) -> None:
     """One of `size` processes that train together, as torchrun would start it; it exits after step `stop`."""
+    faulthandler.enable()
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
