@@ -70,6 +70,28 @@ def test_a_network_of_zeros_has_no_error_in_db(tmp_path: Path, capsys: pytest.Ca
     assert all(part["error_db"] is None and part["silent"] == part["units"] for part in told["parts"])
 
 
+def test_a_converted_network_is_tuned_by_a_recipe_that_names_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snn = tmp_path / "snn"
+    spikeport.ann_to_snn(tiny_relu(tmp_path / "relu"), neuron="ilif", levels=3, out=snn, samples=8)
+    recipe = tmp_path / "tuned.toml"
+    stage = "[[stage]]\nobjective = 'masked'\nsteps = 1\nbatch = 4\nlr = 1e-9\nwarmup = 0\n"
+    recipe.write_text(f"model = '{snn}'\nseed = 0\n{stage}")
+    assert run(["train", str(recipe), "--start", str(snn), "--out", str(tmp_path / "tuned"), "-q"]) == 0
+    tuned, before = load_checkpoint(tmp_path / "tuned"), load_checkpoint(snn)
+    assert tuned.config == before.config
+    for name, value in before.state_dict().items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(tuned.state_dict()[name], value, rtol=1e-3, atol=1e-6)
+    fresh = load_checkpoint(spikeport.train(str(recipe), out=tmp_path / "fresh"))
+    assert not torch.equal(fresh.backbone.embed.weight, tuned.backbone.embed.weight)  # type: ignore[union-attr]
+    (snn / "config.json").write_text("{}")
+    assert run(["train", str(recipe), "--out", str(tmp_path / "none")]) == 2
+    assert f"{snn / 'config.json'}" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_more_levels_come_nearer(tmp_path: Path) -> None:
     model = tiny_relu(tmp_path / "relu", norm="none")
     change = [

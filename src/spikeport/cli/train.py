@@ -60,6 +60,7 @@ def train(
         auto (CUDA where there is one), cpu or cuda.
     """
     from spikeport import api
+    from spikeport_toolkit.models.load import config_of
     from spikeport_toolkit.training.loop import state_of
 
     first = os.environ.get("RANK", "0") == "0"
@@ -82,7 +83,8 @@ def train(
         )
     if common.json:
         print(json.dumps({"checkpoint": str(folder)}))
-    say(f"wrote {folder}; next: spikeport evaluate {folder} --out {folder}-run", common)
+    task = "" if config_of(str(folder)).family == "spikewfm" else " --task los"
+    say(f"wrote {folder}; next: spikeport evaluate {folder}{task} --out {folder}-run", common)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from spikeport_errors import InputError
 
 from ..data.store import TRAIN_CITIES
 from ..files import atomic_folder, read_json, write_json
+from .config import Config
 from .families import build, config_from_json, config_to_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -47,7 +48,7 @@ def load_checkpoint(folder: Path) -> nn.Module:
     Raises InputError, naming the file, for a missing, truncated or foreign file, a shape that does not fit
     config.json, or a weight that is not finite.
     """
-    model = build(config_from_json(read_json(folder / CONFIG)))
+    model = build(checkpoint_config(folder))
     path = folder / WEIGHTS
     if not path.is_file():
         raise InputError(f"{path} does not exist; a checkpoint folder holds {CONFIG} and {WEIGHTS}")
@@ -71,6 +72,15 @@ def load_checkpoint(folder: Path) -> nn.Module:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"{path} does not fit {folder / CONFIG}: {reason}") from None
     return model.eval()
+
+
+def checkpoint_config(folder: Path) -> Config:
+    """The configuration of a checkpoint folder; InputError, naming the file, for a missing or foreign one."""
+    values = read_json(folder / CONFIG)
+    try:
+        return config_from_json(values)
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from None
 
 
 def trained_cities(models: Sequence[str]) -> tuple[str, ...] | None:

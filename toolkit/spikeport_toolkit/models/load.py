@@ -15,8 +15,8 @@ from torch import nn
 
 from spikeport_errors import InputError, SpikeportError, UnsupportedError, UsageError, unknown_name
 
-from .checkpoint import CONFIG, load_checkpoint
-from .config import ModelConfig
+from .checkpoint import CONFIG, checkpoint_config, load_checkpoint
+from .config import Config, ModelConfig
 from .families import build, parameter_counts
 from .presets import preset, presets
 
@@ -73,6 +73,15 @@ def load_model(model: str) -> nn.Module:
         what = "is a file" if Path(model).exists() else "does not exist"
         raise InputError(f"model {model!r} {what}; MODEL is a preset, a checkpoint folder, or file.py:factory")
     raise unknown_name("model", model, presets(), "or give a checkpoint folder, or file.py:factory")
+
+
+def config_of(model: str) -> Config:
+    """The configuration of a preset or a checkpoint folder; UsageError for another name, InputError for its file."""
+    if model in presets():
+        return preset(model).config
+    if Path(model).is_dir():
+        return checkpoint_config(Path(model))
+    raise unknown_name("model", model, presets(), "or give a checkpoint folder")
 
 
 def twin_of(model: str, kind: str) -> str | None:

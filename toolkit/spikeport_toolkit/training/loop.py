@@ -133,7 +133,7 @@ class _Run:
         self.held_out: Links | None = None
         if any(stage.validation for stage in self.stages):
             self.links, self.held_out = hold_out(links)
-        what = (recipe.model, dict(recipe.model_settings), recipe.seed, self.stages, digest, *self.made_of.values())
+        what = (recipe.config(), recipe.seed, self.stages, digest, *self.made_of.values())
         self.identity = hashlib.sha256(repr(what).encode()).hexdigest()
         self.done = 0
 

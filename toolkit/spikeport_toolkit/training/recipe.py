@@ -14,7 +14,7 @@ from spikeport_errors import InputError, UsageError, unknown_name
 
 from ..data.store import SPLITS
 from ..models.config import Config
-from ..models.presets import preset
+from ..models.load import config_of
 from ..objectives import Objective, objective
 from .adaptation import ADAPTATIONS, Adaptation
 
@@ -161,13 +161,13 @@ class Recipe:
     name: str
     summary: str
     model: str
-    """A preset."""
+    """A preset, or a checkpoint folder whose configuration is taken; its weights only as `start`."""
     seed: int
     stages: tuple[Stage, ...]
     text: str = ""
     """The recipe's TOML as read, kept beside the checkpoint."""
     model_settings: Mapping[str, Any] = field(default_factory=dict)
-    """Values that replace the preset's."""
+    """Values that replace the preset's or folder's."""
     test: Mapping[str, Any] = field(default_factory=dict)
     """The protocol's test: `split` and number of `samples`, for `spikeport evaluate`."""
     workers: int = 1
@@ -199,8 +199,8 @@ class Recipe:
         self.config()
 
     def config(self) -> Config:
-        """The model's configuration: the preset's, with `model_settings` in place of its values."""
-        config = preset(self.model).config
+        """The model's configuration: the preset's or folder's, with `model_settings` in place of its values."""
+        config = config_of(self.model)
         if not self.model_settings:
             return config
         return type(config).from_dict(_merged({**config.to_dict(), "name": self.name}, self.model_settings))
@@ -251,7 +251,7 @@ def _recipe(name: str, table: Mapping[str, Any], text: str) -> Recipe:
             f"recipe {name}: {sorted(missing)[0]!r} is missing; a recipe has model, seed and [[stage]] tables"
         )
     if not isinstance(table["model"], str) or not isinstance(table["stage"], list) or not table["stage"]:
-        raise InputError(f"recipe {name}: model is a preset's name, and there is at least one [[stage]]")
+        raise InputError(f"recipe {name}: model is a preset or checkpoint folder, and there is at least one [[stage]]")
     known = {f.name for f in fields(Recipe)} - {"name", "text", "stages"} | {"stage"}
     values = _known(f"recipe {name}", "recipe", table, known)
     for key in ("model_settings", "test"):
