@@ -82,7 +82,7 @@ def spiking(only: str = "") -> dict:
     for key in [only] if only else neurons:
         row: dict = {"pooled_db": {}, "median_db": {}}
         for seen, unseen in ((("Indianapolis", "Oklahoma"), ("Denver",)), (("Denver",), ("Indianapolis", "Oklahoma"))):
-            network, parts = convert(model(), neurons[key], [part for name in seen for part in calibration(name)])
+            network, parts = convert(model(), neurons[key], calibration(seen))
             row["rate"] = float(np.mean([part.rate for part in parts]))
             for name in unseen:
                 made = masked_nmse(network, name, (0,))
@@ -97,15 +97,17 @@ def spiking(only: str = "") -> dict:
     return found
 
 
-def calibration(name: str, samples: int = 64) -> list[Sample]:
-    """Channels of a city, at most 32 a batch."""
-    clean = city(name)[1]
-    chosen = np.random.default_rng(0).permutation(len(clean))[:samples]
+def calibration(names: tuple[str, ...], samples: int = 256) -> list[Sample]:
+    """Channels of cities, as many of each, in batches of 64."""
     none = np.zeros(0)
-    return [
-        Sample(model().inputs(clean[part]), Batch(clean[part], clean[part][:, :0], none, none, 3.5e9), (0, number))
-        for number, part in enumerate(np.array_split(chosen, samples // 32))
-    ]
+    found = []
+    for name in names:
+        clean = city(name)[1]
+        chosen = np.random.default_rng(0).permutation(len(clean))[: samples // len(names)]
+        for number, part in enumerate(np.split(chosen, len(chosen) // 64)):
+            batch = Batch(clean[part], clean[part][:, :0], none, none, 3.5e9)
+            found.append(Sample(model().inputs(clean[part]), batch, (0, number)))
+    return found
 
 
 def masked_nmse(network: LWM, name: str, seeds: Iterable[int] = MASK_SEEDS) -> dict:

@@ -53,8 +53,9 @@ links, mean of 2 draws:
 SPIKING = """
 ## The published weights as a spiking network
 
-`spikeport models ann-to-snn` (every ReLU replaced by a fitted neuron, nothing trained), calibrated on 128 links of the
-other cities (Denver) or 64 links of Denver (the other two). Mask seed 0. Line of sight: the ridge probe on [CLS] of
+`spikeport models ann-to-snn` (every ReLU replaced by a fitted neuron, nothing trained), calibrated on 256 links of the
+other cities (Denver) or of Denver (the other two); with fewer links the pooled figure depends on which they are, so
+take `--samples 256`. Mask seed 0. Line of sight: the ridge probe on [CLS] of
 above, accuracy in %. T: steps, D: most spikes a step; rate: mean spikes a step over D.
 """
 BEAM = """

@@ -58,6 +58,23 @@ def test_units_that_never_fire_get_no_current(tmp_path: Path) -> None:
     spikeport.export(str(tmp_path / "snn"), target="jetson-orin-nano", precision="fp16", out=tmp_path / "bundle")
 
 
+def test_units_of_tiny_currents_get_weights_that_half_precision_holds(tmp_path: Path) -> None:
+    model = tiny_relu(tmp_path / "relu", norm="none")
+    made = [spikeport.ann_to_snn(model, neuron="ilif", out=tmp_path / "even", samples=8)]
+    network = load_checkpoint(tmp_path / "relu")
+    with torch.no_grad():
+        fc1, fc2 = (getattr(network.backbone.blocks[0].ffn, name) for name in ("fc1", "fc2"))  # type: ignore[union-attr, index]
+        fc1.weight[:4] *= 1e-7
+        fc1.bias[:4] *= 1e-7
+        fc2.weight[:, :4] *= 1e7
+    shutil.rmtree(tmp_path / "relu")
+    save_checkpoint(network, tmp_path / "relu")
+    made.append(spikeport.ann_to_snn(model, neuron="ilif", out=tmp_path / "snn", samples=8))
+    assert made[1].output_db == pytest.approx(made[0].output_db, abs=0.1)
+    ffn = load_checkpoint(tmp_path / "snn").backbone.blocks[0].ffn  # type: ignore[union-attr, index]
+    assert all(value.abs().max() < 1e3 for value in ffn.state_dict().values())  # type: ignore[union-attr]
+
+
 def test_a_network_of_zeros_has_no_error_in_db(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = build(replace(config("spikewfm"), name="zero", neuron=NeuronConfig("relu")))  # type: ignore[arg-type, type-var]
     with torch.no_grad():

@@ -10,6 +10,8 @@ from spikeport_toolkit.data.path_store import PathStore
 from spikeport_toolkit.data.sampler import random_velocity
 from spikeport_toolkit.data.shards import shard_of
 from spikeport_toolkit.data.synthesis import channels
+from spikeport_toolkit.models.presets import presets
+from spikeport_toolkit.tasks.array_channels import array_channels
 
 SAMPLING = Sampling(5, 4, 12, 1e-3, 90e3)
 USERS = np.array([2, 0, 2, 7])
@@ -23,6 +25,23 @@ def test_it_is_the_synthesis_at_the_sampling_with_the_same_motion() -> None:
     got = canonical_channels(paths, USERS, SAMPLING, np.random.default_rng(3))
     np.testing.assert_array_equal(got, wanted)
     assert (got.shape, got.dtype) == ((4, 5, 4, 12), np.complex64)
+
+
+def test_lwms_convention_is_the_array_its_tasks_see() -> None:
+    paths = random_paths()
+    sampling = Sampling(1, 8, 12, 1e-3, 30e3, "deepmimo")
+    batch = canonical_batch(paths, USERS, sampling, 10.0, np.random.default_rng(0))
+    wanted = array_channels(paths, USERS, antennas=8, subcarriers=12)
+    np.testing.assert_array_equal(batch.clean, wanted)
+    store = PathStore((shard_of("only", [paths]),))
+    np.testing.assert_allclose(
+        canonical_channels(store.take(USERS), np.arange(4), sampling, np.random.default_rng(0)), wanted, rtol=1e-5
+    )
+    for name, preset in presets().items():
+        if preset.config.family == "lwm":
+            assert preset.config.sampling.convention == "deepmimo", name  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="convention is 'sionna', wanted one of aligned, deepmimo"):
+        Sampling(1, 8, 12, 1e-3, 30e3, "sionna")
 
 
 def test_another_carrier_turns_the_doppler_faster() -> None:

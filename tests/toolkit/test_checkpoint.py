@@ -31,6 +31,14 @@ def test_rounded_weights_survive_storage_bit_for_bit(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["c"], "nothing temporary is left"
 
 
+def test_weights_beyond_half_precision_are_kept_in_single(folder: Path) -> None:
+    model = load_checkpoint(folder)
+    model.head.embed.weight.data[0, 0] = 1e6 + 0.5  # type: ignore[operator, union-attr, index]
+    round_to_half(model)
+    save_checkpoint(model, folder, half=True)
+    assert load_checkpoint(folder).head.embed.weight[0, 0] == 1e6 + 0.5  # type: ignore[union-attr, index]
+
+
 def test_truncated_weights_are_refused(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])

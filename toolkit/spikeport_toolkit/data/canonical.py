@@ -16,24 +16,35 @@ from .path_store import PathStore
 from .sampler import Batch, Geometry, random_velocity
 from .schema import PathSet
 
-__all__ = ["Sampling", "canonical_batch", "canonical_channels"]
+__all__ = ["CONVENTIONS", "ROTATION_DEG", "Sampling", "canonical_batch", "canonical_channels", "turned"]
 
 MOST_VALUES = 1 << 20
+CONVENTIONS = ("aligned", "deepmimo")
+ROTATION_DEG = -135.0
+"""How LWM's base stations are turned about the vertical."""
 
 
 @dataclass(frozen=True)
 class Sampling(Config):
     """Counts and steps of `H[time, antenna, frequency]`: instants `time_step_s` apart, subcarriers
-    `frequency_step_hz` apart around the carrier."""
+    `frequency_step_hz` apart.
+
+    `convention` is aligned (subcarriers around the carrier, the first arrival's delay taken off, a centred array along
+    y) or deepmimo, as LWM's data were made: subcarriers from the carrier upwards, true delays, an array turned by
+    ROTATION_DEG whose first element is the traced point.
+    """
 
     time: int
     antenna: int
     frequency: int
     time_step_s: float
     frequency_step_hz: float
+    convention: str = "aligned"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.convention not in CONVENTIONS:
+            raise InputError(f"Sampling: convention is {self.convention!r}, wanted one of {', '.join(CONVENTIONS)}")
         for name, low, high in (("time_step_s", 0.0, 1e3), ("frequency_step_hz", 0.0, 1e9)):
             value = getattr(self, name)
             if not low < value <= high:
@@ -56,8 +67,21 @@ class Sampling(Config):
 
     @property
     def frequencies_hz(self) -> NDArray[np.float64]:
-        """Baseband frequencies, Hz, `[frequency]`: the carrier is subcarrier `frequency` // 2."""
-        return np.asarray((np.arange(self.frequency) - self.frequency // 2) * self.frequency_step_hz, np.float64)
+        """Baseband frequencies, Hz, `[frequency]`: the carrier is subcarrier `frequency` // 2, or 0 for deepmimo."""
+        first = 0 if self.convention == "deepmimo" else self.frequency // 2
+        return np.asarray((np.arange(self.frequency) - first) * self.frequency_step_hz, np.float64)
+
+
+def turned(paths: PathSet, rotation_deg: float = ROTATION_DEG, antennas: int = 32) -> PathSet:
+    """`paths` as an array turned by `rotation_deg` about the vertical departs them, its first element the traced point.
+
+    Departure azimuths become phi - rotation. data/synthesis centres an array of N elements on the traced point; gains
+    times exp(j pi (N - 1) / 2 sin theta sin phi) put the first element there, as DeepMIMO has it.
+    """
+    phi = paths.phi_t.astype(np.float64) - np.deg2rad(rotation_deg)
+    along = np.sin(paths.theta_t.astype(np.float64)) * np.sin(phi)
+    shift = np.exp(1j * np.pi * (antennas - 1) / 2 * along)
+    return replace(paths, phi_t=phi.astype(np.float32), a=(paths.a * shift).astype(np.complex64))
 
 
 def canonical_channels(
@@ -72,9 +96,9 @@ def canonical_channels(
 
     A half-wavelength uniform linear array of `sampling.antenna` elements at the base station, one antenna at the
     user, who moves as in data/sampler.draw: horizontally, at a speed of the set's range, in a random direction.
-    The first arrival's delay is taken off. The carrier is the set's unless `carrier_hz` says another.
+    Delays and the array go by `sampling.convention`. The carrier is the set's unless `carrier_hz` says another.
     """
-    return _geometry(paths, users, sampling, rng, carrier_hz).channels(sampling.times_s)
+    return _clean(_geometry(paths, users, sampling, rng, carrier_hz), sampling)
 
 
 def canonical_batch(
@@ -94,7 +118,7 @@ def canonical_batch(
     if isinstance(paths, PathStore):
         paths, users = paths.take(users), np.arange(len(users))
     geometry = _geometry(paths, users, sampling, rng, carrier_hz)
-    clean = geometry.channels(sampling.times_s)
+    clean = _clean(geometry, sampling)
     drawn = rng.uniform(*snr_db, len(users)) if isinstance(snr_db, tuple) else snr_db
     snr = np.broadcast_to(drawn, len(users)).astype(np.float64)
     power = np.mean(np.abs(clean) ** 2, axis=(1, 2, 3), dtype=np.float64)
@@ -109,4 +133,10 @@ def _geometry(
 ) -> Geometry:
     moving = replace(paths, carrier_hz=carrier_hz) if carrier_hz is not None else paths
     velocity = random_velocity(rng, len(users), paths.speed_m_s)
+    if sampling.convention == "deepmimo":
+        moving, users = turned(moving.select(users), antennas=sampling.antenna), np.arange(len(users))
     return Geometry(moving, users, velocity, sampling.frequencies_hz, rx=1, tx=sampling.antenna)
+
+
+def _clean(geometry: Geometry, sampling: Sampling) -> Channel:
+    return geometry.channels(sampling.times_s, align_delays=sampling.convention == "aligned")

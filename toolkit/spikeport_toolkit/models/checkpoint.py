@@ -26,11 +26,11 @@ def save_checkpoint(model: nn.Module, folder: Path, *, half: bool = False, extra
     """Write `model` to `folder` atomically; `extra` maps further file names to their text.
 
     With `half`, weights are stored in half precision; round them with `round_to_half` first, so that
-    storing changes nothing. Running statistics of BatchNorm stay in single precision.
+    storing changes nothing. Running statistics of BatchNorm and tensors beyond half's range stay in single precision.
     """
     state = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
     if half:
-        state = {k: v.half() if _is_weight(k, v) else v for k, v in state.items()}
+        state = {k: v.half() if _is_weight(k, v) and _fits_half(v) else v for k, v in state.items()}
     with atomic_folder(folder) as temporary:
         try:
             save_file(state, temporary / WEIGHTS)
@@ -112,11 +112,16 @@ def trained_links(models: Sequence[str]) -> frozenset[bytes]:
 
 
 def round_to_half(model: nn.Module) -> None:
-    """Round every weight to the nearest half-precision value, in place."""
+    """Round every weight to the nearest half-precision value, in place; tensors beyond its range are left."""
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(parameter.half().float())
+            if _fits_half(parameter):
+                parameter.copy_(parameter.half().float())
 
 
 def _is_weight(name: str, value: Tensor) -> bool:
     return value.is_floating_point() and "running_" not in name
+
+
+def _fits_half(value: Tensor) -> bool:
+    return bool(value.half().isfinite().all())

@@ -51,6 +51,8 @@ REACHES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
 """Where the rate saturates, of a unit's largest activation."""
 LEAST_REACH = 0.1
 """Least activation that a unit's neuron spans, in standard deviations of its current."""
+LEAST_SPREAD = 1e-3
+"""Least deviation of a unit's current that is taken for 1, of the length of its weights."""
 ENTRIES = 100_001
 MOST_SEED = 2**32 - 1
 SAMPLES = (BATCHES * 2, 4096)
@@ -157,7 +159,8 @@ def convert(
             progress("fitting neurons", number, len(ordered))
             had_norm = _norm(old) != "none"
             x = _currents(network, ffn.norm if had_norm else ffn.fc1, samples)
-            parts.append(_fit(name, ffn, x, act(x), stairs, add_norm=not had_norm))
+            unit = torch.ones_like(x[0]) if had_norm else _add_norm(ffn, x)
+            parts.append(_fit(name, ffn, x, act(x), stairs, unit))
         progress("fitting neurons", len(ordered), len(ordered))
     return network, tuple(parts)
 
@@ -249,8 +252,29 @@ def _hooks(wanted: list[tuple[nn.Module, Callable[..., None]]]) -> Iterator[None
             handle.remove()
 
 
-def _fit(name: str, ffn: FeedForward, x: Tensor, y: Tensor, stairs: _Stairs, *, add_norm: bool) -> ConvertedPart:
+def _add_norm(ffn: FeedForward, x: Tensor) -> Tensor:
+    """Divide the weights before every unit by what gives its currents `x` variance 1, and set the norm to pass them on.
+
+    Units of other scales would need gains far from 1, which half precision cannot hold and training cannot tune.
+    Returns the divisors.
+    """
+    norm: Any = ffn.norm
+    unit = torch.maximum(x.std(0, unbiased=False), LEAST_SPREAD * ffn.fc1.weight.norm(dim=1))
+    unit = torch.where(unit > torch.finfo(x.dtype).tiny, unit, 1.0)
+    ffn.fc1.weight.div_(unit[:, None])
+    ffn.fc1.bias.div_(unit)
+    x = x / unit
+    norm.running_mean.copy_(x.mean(0))
+    norm.running_var.copy_(x.var(0, unbiased=False))
+    norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+    norm.bias.copy_(norm.running_mean)
+    return unit
+
+
+def _fit(name: str, ffn: FeedForward, x: Tensor, y: Tensor, stairs: _Stairs, unit: Tensor) -> ConvertedPart:
     """Fit every unit of one part to activations `y` `[row, unit]` of currents `x`, and write its weights.
+
+    Its norm gives `x` / `unit`.
 
     A unit whose activation never changes gets no current; of one that changes little, the gain is bounded.
     """
@@ -272,13 +296,8 @@ def _fit(name: str, ffn: FeedForward, x: Tensor, y: Tensor, stairs: _Stairs, *, 
             for kept, value in zip((least, gain, place, scale, shift, rate), (error, g, o, s, c, mean_r), strict=True):
                 kept[better] = value[better]
     norm: Any = ffn.norm
-    if add_norm:
-        norm.running_mean.copy_(x.mean(0))
-        norm.running_var.copy_(x.var(0, unbiased=False))
-        norm.weight.copy_((norm.running_var + norm.eps).sqrt())
-        norm.bias.copy_(norm.running_mean)
-    norm.weight.mul_(gain)
-    norm.bias.mul_(gain).add_(place)
+    norm.weight.mul_(gain * unit)
+    norm.bias.mul_(gain * unit).add_(place)
     ffn.fc2.bias.add_(ffn.fc2.weight @ shift)
     ffn.fc2.weight.mul_(scale)
     error_db = _decibel(least.sum(), y.square().sum())
