@@ -101,7 +101,10 @@ def test_a_converted_network_is_tuned_by_a_recipe_that_names_its_folder(
     for name, value in before.state_dict().items():
         if "running" not in name and "num_batches" not in name:
             torch.testing.assert_close(tuned.state_dict()[name], value, rtol=1e-3, atol=1e-6)
-    fresh = load_checkpoint(spikeport.train(str(recipe), out=tmp_path / "fresh"))
+    capsys.readouterr()
+    assert run(["train", str(recipe), "--out", str(tmp_path / "fresh")]) == 0
+    assert f"add --start {snn}" in capsys.readouterr().out
+    fresh = load_checkpoint(tmp_path / "fresh")
     assert not torch.equal(fresh.backbone.embed.weight, tuned.backbone.embed.weight)  # type: ignore[union-attr]
     (snn / "config.json").write_text("{}")
     assert run(["train", str(recipe), "--out", str(tmp_path / "none")]) == 2

@@ -5,6 +5,7 @@ import pytest
 from path_sets import random_paths
 
 from spikeport_errors import InputError
+from spikeport_toolkit.baselines.genie import known_paths
 from spikeport_toolkit.data.canonical import Sampling, canonical_batch, canonical_channels
 from spikeport_toolkit.data.path_store import PathStore
 from spikeport_toolkit.data.sampler import random_velocity
@@ -33,6 +34,11 @@ def test_lwms_convention_is_the_array_its_tasks_see() -> None:
     batch = canonical_batch(paths, USERS, sampling, 10.0, np.random.default_rng(0))
     wanted = array_channels(paths, USERS, antennas=8, subcarriers=12)
     np.testing.assert_array_equal(batch.clean, wanted)
+    assert batch.geometry is not None
+    np.testing.assert_array_equal(batch.geometry.channels(sampling.times_s), wanted)
+    known = known_paths(batch.geometry, sampling.times_s)
+    made = np.einsum("bp,btp,bap,bpf->btaf", known.gain, known.time, known.space, known.frequency)
+    np.testing.assert_allclose(made, wanted, atol=1e-5 * np.abs(wanted).max())
     store = PathStore((shard_of("only", [paths]),))
     np.testing.assert_allclose(
         canonical_channels(store.take(USERS), np.arange(4), sampling, np.random.default_rng(0)), wanted, rtol=1e-5

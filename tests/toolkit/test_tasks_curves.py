@@ -9,6 +9,7 @@ from objective_models import tiny
 from torch import nn
 
 from spikeport_errors import InputError, UnsupportedError
+from spikeport_toolkit.data.canonical import Sampling, canonical_batch
 from spikeport_toolkit.data.sampler import embedded_split
 from spikeport_toolkit.models.load import load_model
 from spikeport_toolkit.tasks import estimating_model, frequency_prediction
@@ -35,6 +36,21 @@ def test_the_order_is_last_value_wiener_lmmse_genie(predicted: Evaluation) -> No
             assert all(a > b for a, b in zip(worse, better, strict=True))
     assert predicted.task == "frequency-prediction"
     assert predicted.to_dict()["schema"] == "spikeport.evaluation/1"
+
+
+def test_baselines_do_as_well_with_lwms_true_delays() -> None:
+    errors = []
+    for convention in ("aligned", "deepmimo"):
+        sampling, rng = Sampling(1, 32, 32, 5e-4, 30e3, convention), np.random.default_rng(0)
+        seen = band(
+            canonical_batch(embedded_split("unseen"), np.arange(0, 400, 8), sampling, 100.0, rng), 16, 20.0, rng
+        )
+        power = np.sum(np.abs(seen.target) ** 2, axis=(1, 2, 3))
+        made = [BASELINES[name][1](seen) for name in ("wiener", "lmmse", "genie")]
+        ratio = [np.sum(np.abs(each - seen.target) ** 2, axis=(1, 2, 3)) / power for each in made]
+        errors.append(10 * np.log10(np.mean(ratio, axis=1)))
+    np.testing.assert_allclose(errors[1], errors[0], atol=3)  # another array, so other draws
+    assert errors[1][2] < errors[1][1] - 15
 
 
 def test_labels_help_an_untrained_encoder_and_the_raw_input(predicted: Evaluation) -> None:

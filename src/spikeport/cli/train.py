@@ -62,12 +62,15 @@ def train(
     from spikeport import api
     from spikeport_toolkit.models.load import config_of
     from spikeport_toolkit.training.loop import state_of
+    from spikeport_toolkit.training.recipe import load_recipe
 
     first = os.environ.get("RANK", "0") == "0"
     common = common if first else Common(quiet=True)
     folder = out or Path(Path(recipe).name.removesuffix(".toml"))
     if resume and folder.name and not folder.exists() and not state_of(folder).exists():
         say(f"{state_of(folder)} does not exist: there is nothing to resume, the run starts anew", common)
+    if start is None and Path(model := load_recipe(recipe).model).is_dir():
+        say(f"weights are drawn anew; add --start {model} to begin with those of {model}", common)
     with _bar(common) as tell:
         folder = api.train(
             recipe,
@@ -83,8 +86,9 @@ def train(
         )
     if common.json:
         print(json.dumps({"checkpoint": str(folder)}))
-    task = "" if config_of(str(folder)).family == "spikewfm" else " --task los"
-    say(f"wrote {folder}; next: spikeport evaluate {folder}{task} --out {folder}-run", common)
+    task = {"spikewfm": "", "lwm": " --task los", "encoder": " --task los"}.get(config_of(str(folder)).family)
+    advice = "" if task is None else f"; next: spikeport evaluate {folder}{task} --out {folder}-run"
+    say(f"wrote {folder}{advice}", common)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def known_paths(known: Geometry, times_s: NDArray[np.float64]) -> PathFactors:
     width = int(known.paths.n_paths[known.users].max())
     f = path_factors(
         known.paths, known.users, times_s, known.frequencies_hz, known.velocity,
-        rx=known.rx, tx=known.tx, align_delays=True,
+        rx=known.rx, tx=known.tx, align_delays=known.align_delays,
     )  # fmt: skip
     return PathFactors(f.gain[:, :width], f.time[..., :width], f.space[..., :width], f.frequency[:, :width])
 

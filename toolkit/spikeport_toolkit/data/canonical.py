@@ -98,7 +98,7 @@ def canonical_channels(
     user, who moves as in data/sampler.draw: horizontally, at a speed of the set's range, in a random direction.
     Delays and the array go by `sampling.convention`. The carrier is the set's unless `carrier_hz` says another.
     """
-    return _clean(_geometry(paths, users, sampling, rng, carrier_hz), sampling)
+    return _geometry(paths, users, sampling, rng, carrier_hz).channels(sampling.times_s)
 
 
 def canonical_batch(
@@ -118,7 +118,7 @@ def canonical_batch(
     if isinstance(paths, PathStore):
         paths, users = paths.take(users), np.arange(len(users))
     geometry = _geometry(paths, users, sampling, rng, carrier_hz)
-    clean = _clean(geometry, sampling)
+    clean = geometry.channels(sampling.times_s)
     drawn = rng.uniform(*snr_db, len(users)) if isinstance(snr_db, tuple) else snr_db
     snr = np.broadcast_to(drawn, len(users)).astype(np.float64)
     power = np.mean(np.abs(clean) ** 2, axis=(1, 2, 3), dtype=np.float64)
@@ -135,8 +135,5 @@ def _geometry(
     velocity = random_velocity(rng, len(users), paths.speed_m_s)
     if sampling.convention == "deepmimo":
         moving, users = turned(moving.select(users), antennas=sampling.antenna), np.arange(len(users))
-    return Geometry(moving, users, velocity, sampling.frequencies_hz, rx=1, tx=sampling.antenna)
-
-
-def _clean(geometry: Geometry, sampling: Sampling) -> Channel:
-    return geometry.channels(sampling.times_s, align_delays=sampling.convention == "aligned")
+    aligned = sampling.convention == "aligned"
+    return Geometry(moving, users, velocity, sampling.frequencies_hz, rx=1, tx=sampling.antenna, align_delays=aligned)

@@ -36,7 +36,8 @@ SLOT_START_S: dict[str, float] = {"R1": SYMBOLS_PER_SLOT * SYMBOL_S, "R2": 5e-3}
 class Geometry:
     """What made a batch of channels, for a genie: links `users` of `paths`, their motion, the frequencies in Hz.
 
-    `rx` and `tx` are the antennas of the two linear arrays; the benchmark's have two each.
+    `rx` and `tx` are the antennas of the two linear arrays; the benchmark's have two each. `align_delays`: whether the
+    first arrival's delay is taken off.
     """
 
     paths: PathSet
@@ -45,12 +46,20 @@ class Geometry:
     frequencies_hz: NDArray[np.float64]
     rx: int = 2
     tx: int = 2
+    align_delays: bool = True
 
-    def channels(self, times_s: NDArray[np.float64], *, align_delays: bool = True) -> Channel:
+    @property
+    def first_delay_s(self) -> NDArray[np.float64]:
+        """Delay of every link's first arrival, s, `[batch]`; 0 without a path."""
+        tau, count = self.paths.tau[self.users].astype(np.float64), self.paths.n_paths[self.users]
+        first = np.where(np.arange(tau.shape[1]) < count[:, None], tau, np.inf).min(axis=1)
+        return np.where(count > 0, first, 0.0)
+
+    def channels(self, times_s: NDArray[np.float64]) -> Channel:
         """Their channels at `times_s`, `[batch, time, antenna, frequency]`."""
         return channels(
             self.paths, self.users, times_s, self.frequencies_hz, self.velocity,
-            rx=self.rx, tx=self.tx, align_delays=align_delays,
+            rx=self.rx, tx=self.tx, align_delays=self.align_delays,
         )  # fmt: skip
 
 

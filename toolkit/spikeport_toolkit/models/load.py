@@ -67,21 +67,30 @@ def load_model(model: str) -> nn.Module:
     path, _, factory = model.rpartition(":")
     if path.endswith(".py"):
         return _from_factory(Path(path), factory)
-    if Path(model).is_dir():
-        return load_checkpoint(Path(model))
-    if Path(model).exists() or "/" in model or "\\" in model or model.endswith((".pt", ".pth", ".safetensors", ".py")):
-        what = "is a file" if Path(model).exists() else "does not exist"
-        raise InputError(f"model {model!r} {what}; MODEL is a preset, a checkpoint folder, or file.py:factory")
-    raise unknown_name("model", model, presets(), "or give a checkpoint folder, or file.py:factory")
+    return load_checkpoint(_folder(model, "a checkpoint folder, or file.py:factory"))
 
 
 def config_of(model: str) -> Config:
     """The configuration of a preset or a checkpoint folder; UsageError for another name, InputError for its file."""
     if model in presets():
         return preset(model).config
-    if Path(model).is_dir():
-        return checkpoint_config(Path(model))
-    raise unknown_name("model", model, presets(), "or give a checkpoint folder")
+    return checkpoint_config(_folder(model, "a checkpoint folder"))
+
+
+def _folder(model: str, others: str) -> Path:
+    """The checkpoint folder that MODEL names; the error tells what else than a preset MODEL may be."""
+    path = Path(model)
+    if model and path.is_dir():
+        return path
+    if (
+        path.exists()
+        or "/" in model
+        or "\\" in model
+        or model.endswith((".pt", ".pth", ".safetensors", ".py", ".toml"))
+    ):
+        what = "does not exist" if not path.exists() else "is a file" if model else "is empty"
+        raise InputError(f"model {model!r} {what}; MODEL is a preset, {others}")
+    raise unknown_name("model", model, presets(), f"or give {others}")
 
 
 def twin_of(model: str, kind: str) -> str | None:

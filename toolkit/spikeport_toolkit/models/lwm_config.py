@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from spikeport_errors import InputError
 
@@ -103,6 +103,13 @@ class LWMConfig(Config):
             raise InputError(f"{self.name}: {self.tokens} tokens and [CLS] exceed max_tokens = {self.max_tokens}")
         if self.parts == "interleaved" and self.mask_rule == "pairs":
             raise InputError(f"{self.name}: mask_rule pairs needs parts separate; interleaved patches have no pair")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Inverse of to_dict: a sampling that does not name its convention has DeepMIMO's."""
+        if isinstance(values, Mapping) and isinstance(values.get("sampling"), Mapping):
+            values = {**values, "sampling": {"convention": "deepmimo", **values["sampling"]}}
+        return super().from_dict(values)
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -84,7 +84,10 @@ def last_value(batch: BandBatch) -> Channel:
 
 
 def wiener(batch: BandBatch) -> Channel:
-    """Linear MMSE under the fixed prior of baselines/wiener.py: Jakes' fading of U(0.1, 5) m/s, 0.3 us mean delay."""
+    """Linear MMSE under the fixed prior of baselines/wiener.py: Jakes' fading of U(0.1, 5) m/s, 0.3 us mean delay.
+
+    Like `lmmse` it counts delays from the first arrival, which it is told where the channels keep the true ones.
+    """
     r_t = speed_covariance(batch.times_s, batch.carrier_hz, (0.1, 5.0))
     return _separable(
         batch, r_t, np.eye(batch.clean.shape[2]), delay_covariance(batch.clean.shape[3], batch.spacing_hz, 0.3e-6)
@@ -257,7 +260,12 @@ def _scored(estimate: Callable[[BandBatch], Channel], batch: BandBatch) -> NDArr
 def _separable(
     batch: BandBatch, r_t: NDArray[np.generic], r_a: NDArray[np.generic], r_f: NDArray[np.generic]
 ) -> Channel:
-    seen = batch.seen
-    return separable_lmmse(
-        batch.observed, batch.snr_db, (r_t, r_t), (r_a, r_a), (r_f[:seen, :seen], r_f[seen:, :seen])
+    seen, observed, turn = batch.seen, batch.observed, None
+    if not batch.geometry.align_delays:
+        cycles = batch.geometry.first_delay_s[:, None] * batch.geometry.frequencies_hz
+        turn = np.exp(-2j * np.pi * cycles).astype(np.complex64)[:, None, None]
+        observed = observed / turn[..., :seen]
+    found = separable_lmmse(
+        observed, batch.snr_db, (r_t, r_t), (r_a, r_a), (r_f[:seen, :seen], r_f[seen:, :seen])
     )  # fmt: skip
+    return found if turn is None else found * turn[..., seen:]

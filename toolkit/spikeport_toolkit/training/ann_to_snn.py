@@ -159,8 +159,9 @@ def convert(
             progress("fitting neurons", number, len(ordered))
             had_norm = _norm(old) != "none"
             x = _currents(network, ffn.norm if had_norm else ffn.fc1, samples)
-            unit = torch.ones_like(x[0]) if had_norm else _add_norm(ffn, x)
-            parts.append(_fit(name, ffn, x, act(x), stairs, unit))
+            if not had_norm:
+                _add_norm(ffn, x)
+            parts.append(_fit(name, ffn, x, act(x), stairs))
         progress("fitting neurons", len(ordered), len(ordered))
     return network, tuple(parts)
 
@@ -252,29 +253,26 @@ def _hooks(wanted: list[tuple[nn.Module, Callable[..., None]]]) -> Iterator[None
             handle.remove()
 
 
-def _add_norm(ffn: FeedForward, x: Tensor) -> Tensor:
-    """Divide the weights before every unit by what gives its currents `x` variance 1, and set the norm to pass them on.
+def _add_norm(ffn: FeedForward, x: Tensor) -> None:
+    """Scale and shift the weights before every unit so that its currents `x` get mean 0 and variance 1, and undo it in
+    the norm.
 
     Units of other scales would need gains far from 1, which half precision cannot hold and training cannot tune.
-    Returns the divisors.
     """
     norm: Any = ffn.norm
+    mean = x.mean(0)
     unit = torch.maximum(x.std(0, unbiased=False), LEAST_SPREAD * ffn.fc1.weight.norm(dim=1))
     unit = torch.where(unit > torch.finfo(x.dtype).tiny, unit, 1.0)
     ffn.fc1.weight.div_(unit[:, None])
-    ffn.fc1.bias.div_(unit)
-    x = x / unit
-    norm.running_mean.copy_(x.mean(0))
-    norm.running_var.copy_(x.var(0, unbiased=False))
-    norm.weight.copy_((norm.running_var + norm.eps).sqrt())
-    norm.bias.copy_(norm.running_mean)
-    return unit
+    ffn.fc1.bias.sub_(mean).div_(unit)
+    norm.running_mean.zero_()
+    norm.running_var.copy_((x / unit).var(0, unbiased=False))
+    norm.weight.copy_((norm.running_var + norm.eps).sqrt() * unit)
+    norm.bias.copy_(mean)
 
 
-def _fit(name: str, ffn: FeedForward, x: Tensor, y: Tensor, stairs: _Stairs, unit: Tensor) -> ConvertedPart:
+def _fit(name: str, ffn: FeedForward, x: Tensor, y: Tensor, stairs: _Stairs) -> ConvertedPart:
     """Fit every unit of one part to activations `y` `[row, unit]` of currents `x`, and write its weights.
-
-    Its norm gives `x` / `unit`.
 
     A unit whose activation never changes gets no current; of one that changes little, the gain is bounded.
     """
@@ -296,8 +294,8 @@ def _fit(name: str, ffn: FeedForward, x: Tensor, y: Tensor, stairs: _Stairs, uni
             for kept, value in zip((least, gain, place, scale, shift, rate), (error, g, o, s, c, mean_r), strict=True):
                 kept[better] = value[better]
     norm: Any = ffn.norm
-    norm.weight.mul_(gain * unit)
-    norm.bias.mul_(gain * unit).add_(place)
+    norm.weight.mul_(gain)
+    norm.bias.mul_(gain).add_(place)
     ffn.fc2.bias.add_(ffn.fc2.weight @ shift)
     ffn.fc2.weight.mul_(scale)
     error_db = _decibel(least.sum(), y.square().sum())

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from spikeport_errors import InputError, UsageError, unknown_name
+from spikeport_errors import InputError, SpikeportError, UsageError, unknown_name
 
 from ..data.store import SPLITS
 from ..models.config import Config
@@ -200,7 +200,10 @@ class Recipe:
 
     def config(self) -> Config:
         """The model's configuration: the preset's or folder's, with `model_settings` in place of its values."""
-        config = config_of(self.model)
+        try:
+            config = config_of(self.model)
+        except SpikeportError as error:
+            raise type(error)(f"recipe {self.name}: {error}") from None
         if not self.model_settings:
             return config
         return type(config).from_dict(_merged({**config.to_dict(), "name": self.name}, self.model_settings))
