@@ -54,9 +54,10 @@ SPIKING = """
 ## The published weights as a spiking network
 
 `spikeport models ann-to-snn` (every ReLU replaced by a fitted neuron, nothing trained), calibrated on 256 links of the
-other cities (Denver) or of Denver (the other two); with fewer links the pooled figure depends on which they are, so
-take `--samples 256`. Mask seed 0. Line of sight: the ridge probe on [CLS] of
-above, accuracy in %. T: steps, D: most spikes a step; rate: mean spikes a step over D.
+other cities (Denver) or of Denver (the other two). With fewer links the pooled figure depends on which they are, and
+the embedded cities are further from what the weights know: take `--samples 256` and a `--data` store of DeepMIMO's.
+Mask seed 0. Line of sight: the ridge probe on [CLS] of above, accuracy in %. T: steps, D: most spikes a step; rate:
+mean spikes a step over D.
 """
 BEAM = """
 ## Beams at 28 GHz from the channel at 3.5 GHz, Denver BS3

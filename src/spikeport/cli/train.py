@@ -61,6 +61,7 @@ def train(
     """
     from spikeport import api
     from spikeport_toolkit.models.load import config_of
+    from spikeport_toolkit.models.presets import presets
     from spikeport_toolkit.training.loop import state_of
     from spikeport_toolkit.training.recipe import load_recipe
 
@@ -69,7 +70,8 @@ def train(
     folder = out or Path(Path(recipe).name.removesuffix(".toml"))
     if resume and folder.name and not folder.exists() and not state_of(folder).exists():
         say(f"{state_of(folder)} does not exist: there is nothing to resume, the run starts anew", common)
-    if start is None and Path(model := load_recipe(recipe).model).is_dir():
+    resumed = resume and state_of(folder).exists()
+    if start is None and not resumed and (model := load_recipe(recipe).model) not in presets():
         say(f"weights are drawn anew; add --start {model} to begin with those of {model}", common)
     with _bar(common) as tell:
         folder = api.train(
